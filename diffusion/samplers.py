@@ -1,0 +1,105 @@
+"""From noise to a label map: time grids, the two kinds of step, and the loop."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffusion.categorical import CategoricalDiffusion
+from utils.noise import derive_key, exponential, uniform
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""Maps label maps x_t (B x H x W) and times t (B) to logits of p(x_0 | x_t) (B x C x H x W)."""
+
+Posterior = Callable[[CategoricalDiffusion, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+
+LastStep = Literal["argmax", "draw"]
+
+
+def ancestral(process: CategoricalDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
+    """The exact reverse step for any s < t (paper, Eq. 12). It has no eta."""
+    return process.p_posterior(p, x_t, t, s)
+
+
+def ddim(process: CategoricalDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
+    """The step that keeps x_t where it can (Song et al. 2021, appendix A); eta = 1 redraws every pixel."""
+    return process.ddim_posterior(p, x_t, t, s, eta)
+
+
+SAMPLERS: dict[str, Posterior] = {"ancestral": ancestral, "ddim": ddim}
+
+
+def time_grid(time_steps: int, steps: int) -> list[int]:
+    """T = t_0 > t_1 > ... > t_K = 0 in K = `steps` evenly spaced jumps.
+
+    Raises:
+        ValueError: unless 1 <= steps <= T.
+    """
+    if not 1 <= steps <= time_steps:
+        raise ValueError(f"{steps} sampling steps asked for; the process has {time_steps}: take 1 to {time_steps}")
+    return [round(time_steps * (steps - k) / steps) for k in range(steps + 1)]
+
+
+class Step(NamedTuple):
+    """What the loop knows after a step from t to s."""
+
+    s: int
+    x_s: Tensor
+    probabilities: Tensor
+
+
+def reverse_process(
+    process: CategoricalDiffusion,
+    denoiser: Denoiser,
+    keys: Tensor,
+    shape: tuple[int, int],
+    *,
+    steps: int,
+    sampler: str = "ancestral",
+    eta: float = 0.0,
+    last_step: LastStep = "argmax",
+) -> Iterator[Step]:
+    """Run the chain from uniform noise at T down to 0 and yield every step, the finished label map last.
+
+    Args:
+        denoiser: the network with its image bound to it.
+        keys: int64 of shape B, one per label map; all noise is a function of (key, time, pixel, class).
+        shape: H, W.
+        steps: number of steps K, 1 to T.
+        sampler: "ancestral" or "ddim"; `eta` belongs to ddim.
+        last_step: the label map at s = 0 is the arg max of the last step's probabilities, or a draw from them.
+
+    Yields:
+        `Step`: the time reached, the label maps there (B x H x W, uint8) and the probabilities they were drawn from.
+
+    Raises:
+        ValueError: for a sampler that does not exist or an impossible number of steps.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"unknown sampler {sampler!r}; there are: {', '.join(SAMPLERS)}")
+    posterior = SAMPLERS[sampler]
+    num_classes = process.num_classes
+    grid = time_grid(process.time_steps, steps)
+    x = uniform(derive_key(keys, "x_T"), shape).mul_(num_classes).to(torch.uint8)
+    for time, next_time in itertools.pairwise(grid):
+        t, s = (torch.full_like(keys, value) for value in (time, next_time))
+        logits = denoiser(x, t)
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        probabilities = posterior(process, logits.softmax(1), x, t, s, eta)
+        if next_time == 0 and last_step == "argmax":
+            x = probabilities.argmax(1).to(torch.uint8)
+        else:
+            x = draw(probabilities, derive_key(keys, next_time))
+        yield Step(next_time, x, probabilities)
+
+
+def draw(probabilities: Tensor, keys: Tensor) -> Tensor:
+    """One class per pixel from B x C x H x W probabilities with the noise of `keys` (B): B x H x W, uint8.
+
+    An exponential race, which is the Gumbel-max trick without its logarithm.
+    """
+    race = exponential(keys, tuple(probabilities.shape[1:])).to(probabilities.dtype)
+    return (probabilities / race).argmax(1).to(torch.uint8)

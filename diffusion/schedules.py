@@ -1,0 +1,55 @@
+"""Tables of alpha-bar, the one sequence from which everything else about the process is derived.
+
+A table has T + 1 entries and is indexed by the time itself: entry 0 is 1 (the data), entry T is close to 0 (noise).
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_SIGNAL_LEFT = 1e-3
+
+
+def cosine(time_steps: int, s: float = 0.008) -> Tensor:
+    """abar_t = cos^2( ((t-1)/T + s) / (1+s) * pi/2 ) for t >= 1, and abar_0 = 1.
+
+    The table of the official CCDM code, with which the released weights were trained. It lags the paper's Eq. 5
+    (Nichol and Dhariwal 2021, Eq. 17) by one step.
+    """
+    t = torch.arange(time_steps, dtype=torch.float64)
+    angle = (t / time_steps + s) / (1 + s) * (math.pi / 2)
+    return torch.cat([torch.ones(1, dtype=torch.float64), torch.cos(angle) ** 2])
+
+
+def linear(time_steps: int, first: float = 0.01, last: float = 0.2) -> Tensor:
+    """abar_t = prod_{i <= t} (1 - beta_i) with beta evenly spaced from `first` to `last` (paper, supplement)."""
+    beta = torch.linspace(first, last, time_steps, dtype=torch.float64)
+    return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, dim=0)])
+
+
+SCHEDULES: dict[str, Callable[..., Tensor]] = {"cosine": cosine, "linear": linear}
+
+
+def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor:
+    """The table of the named schedule: float64 of shape T + 1.
+
+    Raises:
+        ValueError: for an unknown schedule, fewer than one step, or settings that give no decreasing table in (0, 1].
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"unknown schedule {schedule!r}; there are: {', '.join(SCHEDULES)}")
+    if time_steps < 1:
+        raise ValueError(f"time_steps is {time_steps}; a process needs at least 1 step")
+    table = SCHEDULES[schedule](time_steps, **settings)
+    if not bool((table[1:] < table[:-1]).all()) or float(table[-1]) < 0:
+        raise ValueError(f"the {schedule} schedule with {settings} does not decrease from 1 towards 0")
+    if float(table[-1]) > _SIGNAL_LEFT:
+        warnings.warn(
+            f"alpha_bar_T = {float(table[-1]):.2g} with {time_steps} steps: x_T still carries signal that sampling, "
+            f"which starts from pure noise, does not have; take more time steps",
+            stacklevel=2,
+        )
+    return table

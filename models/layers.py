@@ -1,0 +1,100 @@
+"""The parts of the U-Net, named and shaped as in ADM (Dhariwal and Nichol 2021), so that its weights load."""
+
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_GROUPS = 32
+_LONGEST_PERIOD = 10_000
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def time_embedding(t: Tensor, width: int) -> Tensor:
+    """Sinusoids of the times t (shape B): cosines, then sines, B x width."""
+    half = width // 2
+    frequency = torch.exp(-math.log(_LONGEST_PERIOD) / half * torch.arange(half, device=t.device))
+    angle = t.float()[:, None] * frequency
+    return F.pad(torch.cat([angle.cos(), angle.sin()], dim=1), (0, width % 2))
+
+
+class TimedSequential(nn.ModuleList):
+    """Layers in a row, of which the residual blocks also take the time embedding."""
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        for layer in self:
+            h = layer(h, embedding) if isinstance(layer, ResBlock) else layer(h)
+        return h
+
+
+class ResBlock(nn.Module):
+    """Two convolutions around the time embedding, with a skip: B x in_channels x H x W -> B x out_channels x H x W."""
+
+    def __init__(self, in_channels: int, out_channels: int, embedding_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(NORM_GROUPS, in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding_channels, out_channels))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(NORM_GROUPS, out_channels),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+        )
+        self.skip_connection = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None]
+        return self.skip_connection(x) + self.out_layers(h)
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over all pixels, with a skip. The `qkv` channels are split into heads first, then q, k and v."""
+
+    def __init__(self, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.GroupNorm(NORM_GROUPS, channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = zero_init(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(2)
+        qkv = self.qkv(self.norm(pixels)).unflatten(1, (self.num_heads, 3, -1)).transpose(-1, -2)
+        q, k, v = qkv.unbind(2)
+        h = F.scaled_dot_product_attention(q, k, v)
+        h = self.proj_out(h.transpose(-1, -2).flatten(1, 2))
+        return x + h.view_as(x)
+
+
+class Downsample(nn.Module):
+    """Half the sides, by a strided convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Twice the sides, by repetition and a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+def zero_init(layer: Layer) -> Layer:
+    """Start a layer at zero, so that the block around it starts as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

@@ -1,0 +1,183 @@
+"""The denoising network: the U-Net of ADM over label map and image, with an optional second condition of features."""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers import (
+    NORM_GROUPS,
+    AttentionBlock,
+    Downsample,
+    ResBlock,
+    TimedSequential,
+    Upsample,
+    time_embedding,
+    zero_init,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureCondition:
+    """Where features enter: `channels` of them, concatenated to the input of `input_blocks[target_layer]`."""
+
+    channels: int
+    output_stride: int
+    target_layer: int
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetShape:
+    """All that is needed to build a U-Net. The defaults are the LIDC network of the paper, 9.06 M parameters.
+
+    Attributes:
+        num_classes: C; the network reads one-hot label maps and returns C logits per pixel.
+        image_channels: channels of the image.
+        base_channels: channels of the first level; a multiple of 32.
+        channel_mult: channels of each level, as a multiple of the first's; each level but the last halves the sides.
+        attention_resolutions: downsampling factors at which residual blocks are followed by attention.
+        num_res_blocks: residual blocks a level on the way down, and one more on the way up.
+        num_heads: heads of the attention where `num_head_channels` is -1.
+        num_head_channels: channels of each head, or -1.
+        dropout: probability with which activations are dropped inside residual blocks in training.
+        feature: the second condition, if there is one.
+    """
+
+    num_classes: int
+    image_channels: int = 1
+    base_channels: int = 32
+    channel_mult: tuple[int, ...] = (1, 2, 2, 4, 5)
+    attention_resolutions: tuple[int, ...] = (8, 16, 32)
+    num_res_blocks: int = 2
+    num_heads: int = 1
+    num_head_channels: int = 32
+    dropout: float = 0.0
+    feature: FeatureCondition | None = None
+
+    def __post_init__(self) -> None:
+        for mult in self.channel_mult:
+            channels = self.base_channels * mult
+            if channels % NORM_GROUPS:
+                raise ValueError(f"a level of {channels} channels: group normalisation needs a multiple of 32")
+            if self.num_head_channels != -1 and channels % self.num_head_channels:
+                raise ValueError(f"a level of {channels} channels cannot be cut into heads of {self.num_head_channels}")
+
+    @property
+    def stride(self) -> int:
+        """The factor between the image and the coarsest level; sides that it does not divide are padded inside."""
+        return 1 << (len(self.channel_mult) - 1)
+
+
+class UNet(nn.Module):
+    """p(x_0 | x_t, image) as logits. Parameter names and shapes are those of ADM and of the official CCDM code."""
+
+    def __init__(self, shape: UNetShape) -> None:
+        super().__init__()
+        self.shape = shape
+        base = shape.base_channels
+        self.embedding_channels = 4 * base
+        self.time_embed = nn.Sequential(
+            nn.Linear(base, self.embedding_channels),
+            nn.SiLU(),
+            nn.Linear(self.embedding_channels, self.embedding_channels),
+        )
+        self.input_blocks = nn.ModuleList(
+            [TimedSequential(nn.Conv2d(shape.num_classes + shape.image_channels, base, 3, padding=1))]
+        )
+        skips = self._build_down(base)
+        channels = skips[-1]
+        self.middle_block = TimedSequential(
+            self._res_block(channels, channels), self._attention(channels), self._res_block(channels, channels)
+        )
+        self.output_blocks = self._build_up(channels, skips)
+        self.out = nn.Sequential(
+            nn.GroupNorm(NORM_GROUPS, base), nn.SiLU(), zero_init(nn.Conv2d(base, shape.num_classes, 3, padding=1))
+        )
+
+    def forward(self, x_t: Tensor, t: Tensor, images: Tensor, features: Tensor | None = None) -> Tensor:
+        """Logits of p(x_0 | x_t, image).
+
+        Args:
+            x_t: label maps, integer, B x H x W.
+            t: times, B.
+            images: B x image_channels x H x W.
+            features: B x channels x H / output_stride x W / output_stride, where the network was built to take them.
+
+        Returns:
+            B x C x H x W. Sides that the network cannot halve often enough are padded by repeating the border, and the
+            padding is cut off again.
+        """
+        embedding = self.time_embed(time_embedding(t, self.shape.base_channels).to(images.dtype))
+        one_hot = F.one_hot(x_t.long(), self.shape.num_classes).movedim(-1, 1).to(images.dtype)
+        height, width = x_t.shape[-2:]
+        stride = self.shape.stride
+        h = F.pad(torch.cat([one_hot, images], dim=1), (0, -width % stride, 0, -height % stride), mode="replicate")
+
+        skips = []
+        for index, block in enumerate(self.input_blocks):
+            if self.shape.feature is not None and index == self.shape.feature.target_layer:
+                h = torch.cat([h, self._checked(features, h)], dim=1)
+            h = block(h, embedding)
+            skips.append(h)
+        h = self.middle_block(h, embedding)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), embedding)
+        return self.out(h)[..., :height, :width]
+
+    def _build_down(self, channels: int) -> list[int]:
+        """Append the input blocks after the first; returns the channels of every skip."""
+        shape, skips, factor = self.shape, [channels], 1
+        for level, mult in enumerate(shape.channel_mult):
+            for _ in range(shape.num_res_blocks):
+                joined = channels + self._features_joining()
+                channels = mult * shape.base_channels
+                self.input_blocks.append(self._level_block(joined, channels, factor))
+                skips.append(channels)
+            if level + 1 < len(shape.channel_mult):
+                self.input_blocks.append(TimedSequential(Downsample(channels)))
+                skips.append(channels)
+                factor *= 2
+        return skips
+
+    def _build_up(self, channels: int, skips: list[int]) -> nn.ModuleList:
+        shape, blocks = self.shape, nn.ModuleList()
+        skips, factor = list(skips), shape.stride
+        for level, mult in reversed(list(enumerate(shape.channel_mult))):
+            for repeat in range(shape.num_res_blocks + 1):
+                block = self._level_block(channels + skips.pop(), mult * shape.base_channels, factor)
+                channels = mult * shape.base_channels
+                if level > 0 and repeat == shape.num_res_blocks:
+                    block.append(Upsample(channels))
+                    factor //= 2
+                blocks.append(block)
+        return blocks
+
+    def _level_block(self, in_channels: int, out_channels: int, factor: int) -> TimedSequential:
+        block = TimedSequential(self._res_block(in_channels, out_channels))
+        if factor in self.shape.attention_resolutions:
+            block.append(self._attention(out_channels))
+        return block
+
+    def _res_block(self, in_channels: int, out_channels: int) -> ResBlock:
+        return ResBlock(in_channels, out_channels, self.embedding_channels, self.shape.dropout)
+
+    def _attention(self, channels: int) -> AttentionBlock:
+        heads = self.shape.num_heads
+        if self.shape.num_head_channels != -1:
+            heads = channels // self.shape.num_head_channels
+        return AttentionBlock(channels, heads)
+
+    def _features_joining(self) -> int:
+        """Channels of the features that join at the input block about to be appended."""
+        feature = self.shape.feature
+        return feature.channels if feature is not None and feature.target_layer == len(self.input_blocks) else 0
+
+    def _checked(self, features: Tensor | None, h: Tensor) -> Tensor:
+        assert self.shape.feature is not None
+        expected = (h.shape[0], self.shape.feature.channels, *h.shape[-2:])
+        if features is None or tuple(features.shape) != expected:
+            found = "none" if features is None else str(tuple(features.shape))
+            block = self.shape.feature.target_layer
+            raise ValueError(f"input block {block} takes features of shape {expected}, but was given {found}")
+        return features.to(h.dtype)

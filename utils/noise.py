@@ -1,0 +1,95 @@
+"""Keyed noise: random numbers that are a function of a key and a position, never of a stream.
+
+A key is one 64-bit integer per item, made by `derive_key` from whatever identifies the draw (seed, image, sample, step
+...). `uniform(key, shape)` then hashes (key, position) for every position of the shape. Nothing depends on the batch,
+the device, the number of workers or what was drawn before, and the arithmetic is plain 32-bit integer tensor
+operations, so it compiles and runs on any device.
+
+The 32-bit finaliser is C. Wellons' `lowbias32` (hash-prospector, public domain); keys are absorbed with the finaliser
+of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+_TWO_POW_MINUS_31 = 2.0**-31
+_LARGEST_BELOW_ONE = 1.0 - 2.0**-24
+
+
+def derive_key(*parts: int | str | Tensor) -> Tensor:
+    """One int64 key per item from any number of parts, each an integer, a string or an int64 tensor; they broadcast.
+
+    The order matters: `derive_key(1, 2)` and `derive_key(2, 1)` are unrelated. A string names the purpose of a draw and
+    keeps it apart from the others. Returns an int64 tensor of the parts' common shape (a scalar for plain integers).
+    """
+    key = torch.zeros((), dtype=torch.int64)
+    for part in parts:
+        key = _mix64(_mix64(key) ^ _word(part, key))
+    return key
+
+
+def seed_from(*parts: int | str) -> int:
+    """A seed in 0 .. 2^63 - 1 from the same parts, for generators that want a number (NumPy's, PyTorch's)."""
+    return int(derive_key(*parts)) & (2**63 - 1)
+
+
+def image_keys(images: Tensor) -> Tensor:
+    """A 64-bit digest of every image (B x channels x H x W, any dtype), as int64 of shape B, computed on its device.
+
+    The sum over pixels of a hash of (value, position): integer addition, so the order of summation cannot matter.
+    """
+    bits = images.detach().to(torch.float32).contiguous().view(torch.int32).flatten(1)
+    position = torch.arange(bits.shape[1], dtype=torch.int32, device=bits.device)
+    low = _mix32(bits ^ _mix32(position))
+    high = _mix32(low ^ _mix32(position ^ 0x5BD1E995))
+    return _mix64((low.long().sum(1) << 32) ^ high.long().sum(1))
+
+
+def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Independent uniforms in (0, 1) for every key: int64 of shape B -> float32 of shape B x `shape`.
+
+    The spacing near 0 is 2^-31, so that events of small probability keep it; 1 itself never occurs.
+    """
+    bits = _random_bits(key, shape)
+    return ((((bits >> 1) & 0x7FFFFFFF).float() + 0.5) * _TWO_POW_MINUS_31).clamp_(max=_LARGEST_BELOW_ONE)
+
+
+def exponential(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Independent standard exponentials for every key: int64 of shape B -> float32 of shape B x `shape`.
+
+    With them `argmax(p / exponential)` is a draw from Cat(p): the Gumbel-max trick before the logarithm.
+    """
+    return -torch.log1p(-uniform(key, shape))
+
+
+def _word(part: int | str | Tensor, like: Tensor) -> Tensor:
+    if isinstance(part, Tensor):
+        return part.long()
+    if isinstance(part, str):
+        part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
+    return torch.tensor((part + 2**63) % 2**64 - 2**63, dtype=torch.int64, device=like.device)
+
+
+def _random_bits(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """32 random bits per position, as int32. Two keyed rounds: no stream is a shifted copy of another."""
+    low, high = ((half & 0xFFFFFFFF).to(torch.int32)[:, None] for half in (key, key >> 32))
+    size = 1
+    for side in shape:
+        size *= side
+    position = torch.arange(size, dtype=torch.int32, device=key.device)
+    return _mix32(_mix32(position + low) ^ high).view(-1, *shape)
+
+
+def _mix32(x: Tensor) -> Tensor:
+    x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * -0x7B935975  # 0x846CA68B as a signed 32-bit integer
+    return x ^ ((x >> 16) & 0xFFFF)
+
+
+def _mix64(x: Tensor) -> Tensor:
+    x = x - 0x61C8864680B583EB  # + 0x9E3779B97F4A7C15 modulo 2^64
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)
