@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils.errors import UserError
 from utils.noise import derive_key, uniform
 
 
@@ -41,7 +42,7 @@ class CategoricalDiffusion(nn.Module):
     def __init__(self, num_classes: int, alpha_bar: Tensor) -> None:
         super().__init__()
         if not 2 <= num_classes <= 256:
-            raise ValueError(f"num_classes is {num_classes}; a categorical process takes 2 to 256 classes")
+            raise UserError(f"num_classes is {num_classes}; a categorical process takes 2 to 256 classes")
         self.num_classes = num_classes
         self.time_steps = len(alpha_bar) - 1
         self.register_buffer("alpha_bar", alpha_bar.double(), persistent=False)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffusion.categorical import CategoricalDiffusion
+from utils.errors import UserError
 from utils.noise import derive_key, exponential, uniform
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -38,7 +39,7 @@ def time_grid(time_steps: int, steps: int) -> list[int]:
         ValueError: unless 1 <= steps <= T.
     """
     if not 1 <= steps <= time_steps:
-        raise ValueError(f"{steps} sampling steps asked for; the process has {time_steps}: take 1 to {time_steps}")
+        raise UserError(f"{steps} sampling steps asked for; the process has {time_steps}: take 1 to {time_steps}")
     return [round(time_steps * (steps - k) / steps) for k in range(steps + 1)]
 
 
@@ -78,7 +79,7 @@ def reverse_process(
         ValueError: for a sampler that does not exist or an impossible number of steps.
     """
     if sampler not in SAMPLERS:
-        raise ValueError(f"unknown sampler {sampler!r}; there are: {', '.join(SAMPLERS)}")
+        raise UserError(f"unknown sampler {sampler!r}; there are: {', '.join(SAMPLERS)}")
     posterior = SAMPLERS[sampler]
     num_classes = process.num_classes
     grid = time_grid(process.time_steps, steps)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from utils.errors import UserError
+
 _SIGNAL_LEFT = 1e-3
 
 
@@ -40,12 +42,12 @@ def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor
         ValueError: for an unknown schedule, fewer than one step, or settings that give no decreasing table in (0, 1].
     """
     if schedule not in SCHEDULES:
-        raise ValueError(f"unknown schedule {schedule!r}; there are: {', '.join(SCHEDULES)}")
+        raise UserError(f"unknown schedule {schedule!r}; there are: {', '.join(SCHEDULES)}")
     if time_steps < 1:
-        raise ValueError(f"time_steps is {time_steps}; a process needs at least 1 step")
+        raise UserError(f"time_steps is {time_steps}; a process needs at least 1 step")
     table = SCHEDULES[schedule](time_steps, **settings)
     if not bool((table[1:] < table[:-1]).all()) or float(table[-1]) < 0:
-        raise ValueError(f"the {schedule} schedule with {settings} does not decrease from 1 towards 0")
+        raise UserError(f"the {schedule} schedule with {settings} does not decrease from 1 towards 0")
     if float(table[-1]) > _SIGNAL_LEFT:
         warnings.warn(
             f"alpha_bar_T = {float(table[-1]):.2g} with {time_steps} steps: x_T still carries signal that sampling, "

@@ -16,6 +16,7 @@ from models.layers import (
     time_embedding,
     zero_init,
 )
+from utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +60,9 @@ class UNetShape:
         for mult in self.channel_mult:
             channels = self.base_channels * mult
             if channels % NORM_GROUPS:
-                raise ValueError(f"a level of {channels} channels: group normalisation needs a multiple of 32")
+                raise UserError(f"a level of {channels} channels: group normalisation needs a multiple of 32")
             if self.num_head_channels != -1 and channels % self.num_head_channels:
-                raise ValueError(f"a level of {channels} channels cannot be cut into heads of {self.num_head_channels}")
+                raise UserError(f"a level of {channels} channels cannot be cut into heads of {self.num_head_channels}")
 
     @property
     def stride(self) -> int:
@@ -83,12 +84,12 @@ class UNet(nn.Module):
             nn.Linear(self.embedding_channels, self.embedding_channels),
         )
         self.input_blocks = nn.ModuleList(
-            [TimedSequential(nn.Conv2d(shape.num_classes + shape.image_channels, base, 3, padding=1))]
+            [TimedSequential([nn.Conv2d(shape.num_classes + shape.image_channels, base, 3, padding=1)])]
         )
         skips = self._build_down(base)
         channels = skips[-1]
         self.middle_block = TimedSequential(
-            self._res_block(channels, channels), self._attention(channels), self._res_block(channels, channels)
+            [self._res_block(channels, channels), self._attention(channels), self._res_block(channels, channels)]
         )
         self.output_blocks = self._build_up(channels, skips)
         self.out = nn.Sequential(
@@ -135,7 +136,7 @@ class UNet(nn.Module):
                 self.input_blocks.append(self._level_block(joined, channels, factor))
                 skips.append(channels)
             if level + 1 < len(shape.channel_mult):
-                self.input_blocks.append(TimedSequential(Downsample(channels)))
+                self.input_blocks.append(TimedSequential([Downsample(channels)]))
                 skips.append(channels)
                 factor *= 2
         return skips
@@ -154,7 +155,7 @@ class UNet(nn.Module):
         return blocks
 
     def _level_block(self, in_channels: int, out_channels: int, factor: int) -> TimedSequential:
-        block = TimedSequential(self._res_block(in_channels, out_channels))
+        block = TimedSequential([self._res_block(in_channels, out_channels)])
         if factor in self.shape.attention_resolutions:
             block.append(self._attention(out_channels))
         return block
@@ -179,5 +180,5 @@ class UNet(nn.Module):
         if features is None or tuple(features.shape) != expected:
             found = "none" if features is None else str(tuple(features.shape))
             block = self.shape.feature.target_layer
-            raise ValueError(f"input block {block} takes features of shape {expected}, but was given {found}")
+            raise UserError(f"input block {block} takes features of shape {expected}, but was given {found}")
         return features.to(h.dtype)

@@ -1,0 +1,151 @@
+"""CCDM: the network and the diffusion process joined, with what people call: `.loss` and `.sample`."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffusion import CategoricalDiffusion, alpha_bar_table, reverse_process
+from diffusion.likelihood import bits_per_pixel
+from diffusion.samplers import LastStep, Step
+from models.unet import UNet, UNetShape
+from utils.errors import UserError
+from utils.noise import derive_key, image_keys, uniform
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessShape:
+    """The settings of the diffusion process: T, the name of its schedule, and the schedule's own settings."""
+
+    time_steps: int = 250
+    beta_schedule: str = "cosine"
+    beta_schedule_params: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+class Samples(NamedTuple):
+    """What `CCDM.sample` returns for B images and S samples of each.
+
+    Attributes:
+        labels: the drawn label maps, uint8, B x S x H x W.
+        probabilities: the last step's class probabilities averaged over the samples, float32, B x C x H x W.
+    """
+
+    labels: Tensor
+    probabilities: Tensor
+
+
+class CCDM(nn.Module):
+    """A conditional categorical diffusion model: p(label map | image) (Zbinden et al., ICCV 2023)."""
+
+    def __init__(self, network: UNetShape, process: ProcessShape) -> None:
+        super().__init__()
+        self.unet = UNet(network)
+        table = alpha_bar_table(process.beta_schedule, process.time_steps, **process.beta_schedule_params)
+        self.process = CategoricalDiffusion(network.num_classes, table)
+
+    def forward(self, x_t: Tensor, t: Tensor, images: Tensor) -> Tensor:
+        """Logits of p(x_0 | x_t, image): B x C x H x W. See `UNet.forward`."""
+        return self.unet(x_t, t, images)
+
+    def loss(self, images: Tensor, labels: Tensor, keys: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        """The training loss of every image, in nats: shape B. Divide its sum by the global batch size.
+
+        Args:
+            images: B x channels x H x W.
+            labels: one annotator's label map of each image, integer, B x H x W.
+            keys: int64 of shape B; the time and the noise are functions of it.
+            class_weights: C weights by the class of x_0; 0 leaves a class (void) out.
+        """
+        self._check(images)
+        t = 1 + uniform(derive_key(keys, "t"), (1,))[:, 0].mul_(self.process.time_steps).long()
+        x_t = self.process.q_sample(labels, t, derive_key(keys, "x_t"))
+        logits = self(x_t, t, images)
+        return self.process.loss(logits.float(), x_t, labels, t, class_weights)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        images: Tensor,
+        num_samples: int = 1,
+        steps: int | None = None,
+        sampler: str = "ancestral",
+        seed: int = 0,
+        *,
+        eta: float = 0.0,
+        last_step: LastStep = "argmax",
+        max_batch: int = 64,
+        keys: Tensor | None = None,
+    ) -> Samples:
+        """Draw label maps from p(label map | image).
+
+        The noise of a sample depends on (seed, image, number of the sample) alone, so neither the batch an image is
+        in nor `max_batch` changes what is drawn, and asking for more samples leaves the first ones as they were.
+
+        Args:
+            images: B x channels x H x W, scaled as in training.
+            num_samples: label maps per image.
+            steps: steps of the sampler, at most T; all of them by default.
+            sampler: "ancestral" or "ddim" (`eta` belongs to ddim).
+            last_step: "argmax" as in the paper, or "draw", which makes the chain's distribution exact.
+            max_batch: label maps that go through the network at once.
+            keys: int64 of shape B in the place of the images' digests.
+
+        Raises:
+            ValueError: for an unknown sampler, impossible numbers, or images of the wrong shape.
+        """
+        self._check(images)
+        if num_samples < 1 or max_batch < 1:
+            raise UserError(f"num_samples ({num_samples}) and max_batch ({max_batch}) must be at least 1")
+        pair_keys = self._sample_keys(images, num_samples, seed, keys).flatten()
+        shape = (images.shape[-2], images.shape[-1])
+        labels = torch.empty((len(pair_keys), *shape), dtype=torch.uint8, device=images.device)
+        total = torch.zeros((len(images), self.process.num_classes, *shape), device=images.device)
+        for start in range(0, len(pair_keys), max_batch):
+            pack = slice(start, min(start + max_batch, len(pair_keys)))
+            of_image = torch.arange(pack.start, pack.stop, device=images.device) // num_samples
+            chain = self._chain(images[of_image], pair_keys[pack], steps, sampler, eta, last_step)
+            for step in chain:
+                last = step
+            labels[pack] = last.x_s
+            total.index_add_(0, of_image, last.probabilities.to(total.dtype))
+        return Samples(labels.view(len(images), num_samples, *shape), total / num_samples)
+
+    @torch.no_grad()
+    def trajectory(
+        self, images: Tensor, steps: int | None = None, sampler: str = "ancestral", seed: int = 0, *, eta: float = 0.0
+    ) -> Iterator[Step]:
+        """The chain of the first sample of each image, step by step, for film strips."""
+        self._check(images)
+        yield from self._chain(images, self._sample_keys(images, 1, seed, None)[:, 0], steps, sampler, eta, "argmax")
+
+    @torch.no_grad()
+    def bits_per_pixel(self, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
+        """The bound on -log2 p(label map | image) per pixel, float64 of shape B (T network calls)."""
+        self._check(images)
+        keys = derive_key(seed, image_keys(images))
+        return bits_per_pixel(self.process, lambda x_t, t: self(x_t, t, images), labels, keys)
+
+    def _chain(
+        self, images: Tensor, keys: Tensor, steps: int | None, sampler: str, eta: float, last_step: LastStep
+    ) -> Iterator[Step]:
+        return reverse_process(
+            self.process,
+            lambda x_t, t: self(x_t, t, images),
+            keys,
+            (images.shape[-2], images.shape[-1]),
+            steps=self.process.time_steps if steps is None else steps,
+            sampler=sampler,
+            eta=eta,
+            last_step=last_step,
+        )
+
+    def _sample_keys(self, images: Tensor, num_samples: int, seed: int, keys: Tensor | None) -> Tensor:
+        keys = image_keys(images) if keys is None else keys
+        return derive_key(seed, keys[:, None], torch.arange(num_samples, device=images.device))
+
+    def _check(self, images: Tensor) -> None:
+        channels = self.unet.shape.image_channels
+        if images.dim() != 4 or images.shape[1] != channels:
+            raise UserError(f"images of shape {tuple(images.shape)}; the network takes batch x {channels} x H x W")

@@ -1,0 +1,113 @@
+"""The process written out with C x C transition matrices and joint states: slow, and plainly the definition.
+
+Rows are where a chain comes from, columns where it goes to.
+"""
+
+import itertools
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusion import SAMPLERS, CategoricalDiffusion, alpha_bar_table
+
+CLASSES = (2, 3, 20)
+T = 12
+_LAST = 0.001
+
+Predict = Callable[[Tensor, int], Tensor]
+"""Maps S states (S x N) and a time to p(x_0 | x_t) of every pixel (S x C x N)."""
+
+
+def process(num_classes: int, time_steps: int = T) -> CategoricalDiffusion:
+    """A cosine process; with few steps its table is bent so that it ends in noise."""
+    if time_steps >= 100:
+        return CategoricalDiffusion(num_classes, alpha_bar_table("cosine", time_steps))
+    return CategoricalDiffusion(num_classes, torch.linspace(1, _LAST**0.5, time_steps + 1, dtype=torch.float64) ** 2)
+
+
+def step_matrix(process: CategoricalDiffusion, t: int) -> Tensor:
+    """q(x_t | x_{t-1}): C x C."""
+    alpha = process.alpha_bar[t] / process.alpha_bar[t - 1]
+    num_classes = process.num_classes
+    return alpha * torch.eye(num_classes, dtype=torch.float64) + (1 - alpha) / num_classes
+
+
+def forward_matrix(process: CategoricalDiffusion, s: int, t: int) -> Tensor:
+    """q(x_t | x_s): the product of the one-step matrices in between."""
+    matrix = torch.eye(process.num_classes, dtype=torch.float64)
+    for time in range(s + 1, t + 1):
+        matrix = matrix @ step_matrix(process, time)
+    return matrix
+
+
+def posterior(process: CategoricalDiffusion, t: int, s: int) -> Tensor:
+    """q(x_s = k | x_t, x_0) by Bayes' rule, as [k, x_t, x_0]."""
+    to_s, s_to_t = forward_matrix(process, 0, s), forward_matrix(process, s, t)
+    joint = to_s.T[:, None, :] * s_to_t[:, :, None]
+    return joint / forward_matrix(process, 0, t).T
+
+
+def explicit_kl(process: CategoricalDiffusion, logits: Tensor, x_t: Tensor, x_0: Tensor, t: int) -> Tensor:
+    """KL( q(x_{t-1} | x_t, x_0) || sum over x_0 of q(x_{t-1} | x_t, x_0) softmax(logits) ) per pixel."""
+    table = posterior(process, t, t - 1)
+    q = table[:, x_t, x_0].movedim(0, 1)
+    p = torch.einsum("kbhwc,bchw->bkhw", table[:, x_t], logits.softmax(1))
+    return (torch.xlogy(q, q) - torch.where(q > 0, q * torch.log(torch.where(q > 0, p, 1)), 0)).sum(1)
+
+
+def all_pairs(num_classes: int, batch: int) -> tuple[Tensor, Tensor]:
+    """Label maps x_t and x_0 of C x C pixels that hold every pair of classes, `batch` times."""
+    classes = torch.arange(num_classes)
+    x_t, x_0 = torch.meshgrid(classes, classes, indexing="ij")
+    return x_t.expand(batch, -1, -1), x_0.expand(batch, -1, -1)
+
+
+def all_states(num_classes: int, pixels: int) -> Tensor:
+    """Every label map of a row of pixels: C^N x N."""
+    return torch.tensor(list(itertools.product(range(num_classes), repeat=pixels)))
+
+
+def exact_denoiser(process: CategoricalDiffusion, joint: Tensor, states: Tensor) -> Predict:
+    """p(x_0 | x_t) of every pixel by Bayes' rule, for label maps that are distributed as `joint` over `states`."""
+    num_classes = process.num_classes
+    one_hot, eye = F.one_hot(states, num_classes).double(), torch.eye(num_classes, dtype=torch.float64)
+
+    def predict(x_t: Tensor, t: int) -> Tensor:
+        keep = process.alpha_bar[t]
+        likelihood = (keep * eye + (1 - keep) / num_classes)[states[:, None], x_t[None]].prod(-1)
+        weights = joint[:, None] * likelihood
+        return torch.einsum("os,onc->scn", weights / weights.sum(0), one_hot)
+
+    return predict
+
+
+def distribution_of_samples(
+    process: CategoricalDiffusion, predict: Predict, states: Tensor, grid: list[int], sampler: str, eta: float = 0.0
+) -> Tensor:
+    """The distribution over `states` after the whole reverse chain, its last step drawn.
+
+    A step draws pixels independently given the state before it, so its matrix over joint states is a product.
+    """
+    size, pixels = states.shape
+    distribution = torch.full((size,), 1 / size, dtype=torch.float64)
+    for time, next_time in itertools.pairwise(grid):
+        t, s = torch.full((size,), time), torch.full((size,), next_time)
+        p = predict(states, time)[:, :, None]
+        step = SAMPLERS[sampler](process, p, states[:, None], t, s, eta)[:, :, 0]
+        matrix = step[:, :, 0]
+        for pixel in range(1, pixels):
+            matrix = (matrix[:, :, None] * step[:, None, :, pixel]).flatten(1)
+        distribution = distribution @ matrix
+    return distribution
+
+
+def total_variation(a: Tensor, b: Tensor) -> float:
+    """Half the L1 distance of two distributions."""
+    return 0.5 * float((a - b).abs().sum())
+
+
+def constant_bits(bits: int) -> Callable[[Tensor, tuple[int, ...]], Tensor]:
+    """A stand-in for the random bits of `utils.noise`, to put it at the ends of what it can give."""
+    return lambda key, shape: torch.full((len(key), *shape), bits, dtype=torch.int32)

@@ -1,0 +1,119 @@
+"""Whole chains, computed exactly: with the exact denoiser of a joint distribution, samples follow the joint.
+
+The joints live on a row of few pixels, so that the distribution after all steps is a product of matrices over label
+maps and nothing is drawn. A step draws pixels independently, so no sampler is exact at few steps; the bounds here are
+what a user can count on, about four (250 steps) and two (25 steps) times what is measured.
+"""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion import time_grid
+from tests.diffusion import brute_force as brute
+
+SHAPES = ((2, 4), (3, 3))
+JOINTS = ("copies", "chain", "rough", "parity")
+
+per_sampler = pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
+per_joint = pytest.mark.parametrize("joint", JOINTS)
+per_shape = pytest.mark.parametrize(("num_classes", "pixels"), SHAPES)
+
+
+def joint_distribution(name: str, states: Tensor) -> Tensor:
+    """Strongly correlated distributions over `states`.
+
+    copies: all pixels agree, on a class that is drawn. chain: neighbours agree e^2 times as readily as not, on top of
+    noise. rough: every label map has a log-normal weight of its own. parity: the sum of the classes is divisible by C,
+    so that no pair of pixels is correlated, but all pixels together are.
+    """
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(len(states), generator=generator, dtype=torch.float64)
+    num_classes = int(states.max()) + 1
+    if name == "copies":
+        weights = 0.8 * 0.25 ** states[:, 0].double()
+        return torch.where((states == states[:, :1]).all(1), weights, 0) / weights.unique().sum()
+    if name == "chain":
+        return (2.0 * (states[:, 1:] == states[:, :-1]).sum(1) + 0.5 * noise).softmax(0)
+    if name == "rough":
+        return (2 * noise).softmax(0)
+    even = (states.sum(1) % num_classes == 0).double()
+    return even / even.sum()
+
+
+def distance(
+    name: str, num_classes: int, pixels: int, steps: int, sampler: str, eta: float = 0.0, T: int = 250
+) -> float:
+    """Total variation between the joint and the samples of its exact denoiser."""
+    process, states = brute.process(num_classes, T), brute.all_states(num_classes, pixels)
+    joint = joint_distribution(name, states)
+    predict = brute.exact_denoiser(process, joint, states)
+    grid = time_grid(T, steps)
+    return brute.total_variation(joint, brute.distribution_of_samples(process, predict, states, grid, sampler, eta))
+
+
+@per_shape
+@per_joint
+def test_the_joints_are_correlated_distributions(joint: str, num_classes: int, pixels: int) -> None:
+    states = brute.all_states(num_classes, pixels)
+    p = joint_distribution(joint, states)
+    assert float(p.sum()) == pytest.approx(1, abs=1e-12)
+    independent = torch.ones_like(p)
+    for pixel in range(pixels):
+        marginal = torch.zeros(num_classes, dtype=torch.float64).index_add_(0, states[:, pixel], p)
+        independent *= marginal[states[:, pixel]]
+    assert brute.total_variation(p, independent) > 0.2
+
+
+@per_sampler
+@per_joint
+@per_shape
+def test_many_steps_draw_from_the_joint(sampler: str, joint: str, num_classes: int, pixels: int) -> None:
+    assert distance(joint, num_classes, pixels, 250, sampler) <= 0.01
+
+
+@per_sampler
+@per_joint
+@per_shape
+def test_few_steps_draw_nearly_from_the_joint(sampler: str, joint: str, num_classes: int, pixels: int) -> None:
+    assert distance(joint, num_classes, pixels, 25, sampler) <= 0.05
+
+
+@per_sampler
+def test_the_error_falls_with_the_number_of_steps(sampler: str) -> None:
+    errors = [distance("chain", 3, 3, steps, sampler) for steps in (5, 10, 25, 50, 125, 250)]
+    assert all(later < 0.75 * earlier for earlier, later in itertools.pairwise(errors))
+
+
+def test_one_step_draws_every_pixel_from_its_marginal() -> None:
+    process, states = brute.process(2, 250), brute.all_states(2, 4)
+    joint = joint_distribution("copies", states)
+    predict = brute.exact_denoiser(process, joint, states)
+    samples = brute.distribution_of_samples(process, predict, states, [250, 0], "ancestral")
+    independent = torch.tensor([0.8, 0.2], dtype=torch.float64)[states].prod(1)
+    # alpha-bar at T is 4e-5, so x_T says next to nothing about x_0
+    assert brute.total_variation(samples, independent) < 1e-3
+
+
+@per_sampler
+@pytest.mark.parametrize("num_classes", brute.CLASSES)
+def test_a_single_pixel_is_exact_in_any_number_of_steps(sampler: str, num_classes: int) -> None:
+    process, states = brute.process(num_classes, 250), brute.all_states(num_classes, 1)
+    joint = torch.rand(num_classes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    joint /= joint.sum()
+    predict = brute.exact_denoiser(process, joint, states)
+    for steps in (1, 2, 7, 25):
+        samples = brute.distribution_of_samples(process, predict, states, time_grid(250, steps), sampler)
+        # what is left is the signal at T, which sampling starts without
+        assert brute.total_variation(samples, joint) < float(process.alpha_bar[-1])
+
+
+@pytest.mark.filterwarnings("ignore:alpha_bar_T")
+def test_ddim_with_eta_one_does_not_converge() -> None:
+    """Redrawing every pixel loses what ties pixels together; longer chains redraw more often and lose no less."""
+    errors = [distance("copies", 2, 4, T, "ddim", eta=1.0, T=T) for T in (100, 250, 1000)]
+    assert min(errors) > 0.05
+    assert errors[-1] >= errors[0]
+    assert min(errors) > 20 * distance("copies", 2, 4, 250, "ddim", eta=0.0)

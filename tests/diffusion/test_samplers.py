@@ -1,0 +1,221 @@
+"""Time grids, draws and the loop from noise to a label map."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from diffusion import SAMPLERS, CategoricalDiffusion, reverse_process, time_grid
+from diffusion.samplers import Denoiser, LastStep, Step, draw
+from tests.diffusion import brute_force as brute
+from utils import noise
+from utils.noise import derive_key
+
+NUM_CLASSES, SHAPE = 5, (7, 9)
+
+per_sampler = pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+
+
+def pointwise_denoiser(images: Tensor) -> Denoiser:
+    """Float64 logits of a pixel from its own class, time and image value (B x H x W)."""
+    classes = torch.arange(NUM_CLASSES, dtype=torch.float64)[:, None, None]
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        x, time, image = x_t[:, None].double(), t[:, None, None, None].double(), images[:, None]
+        return 2 * torch.sin(classes * (1 + image) + x) + (x == classes) * 100 / (time + 20)
+
+    return denoiser
+
+
+def constant_denoiser(probabilities: Tensor) -> Denoiser:
+    """The same prediction everywhere."""
+    return lambda x_t, t: probabilities.log()[None, :, None, None].expand(len(x_t), -1, *x_t.shape[1:])
+
+
+def some_images(number: int) -> Tensor:
+    return torch.rand(number, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def run(images: Tensor, keys: Tensor, sampler: str = "ancestral", last_step: LastStep = "draw") -> list[Step]:
+    process = brute.process(NUM_CLASSES, 250)
+    denoiser = pointwise_denoiser(images)
+    return list(
+        reverse_process(process, denoiser, keys, SHAPE, steps=10, sampler=sampler, eta=0.3, last_step=last_step)
+    )
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(data=st.data(), time_steps=st.integers(1, 1000))
+def test_time_grid_falls_evenly_from_the_last_time_to_zero(data: st.DataObject, time_steps: int) -> None:
+    steps = data.draw(st.integers(1, time_steps))
+    grid = time_grid(time_steps, steps)
+    assert (grid[0], grid[-1], len(grid)) == (time_steps, 0, steps + 1)
+    assert all(later < earlier for earlier, later in itertools.pairwise(grid))
+    assert all(abs(t - time_steps * (1 - k / steps)) <= 0.5 + 1e-9 for k, t in enumerate(grid))
+
+
+def test_time_grid_has_known_values() -> None:
+    assert time_grid(250, 5) == [250, 200, 150, 100, 50, 0]
+    assert time_grid(4, 4) == [4, 3, 2, 1, 0]
+    assert time_grid(250, 1) == [250, 0]
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 13, 10_025])
+def test_an_impossible_number_of_steps_is_refused_with_the_possible_ones(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"{steps} sampling steps.*take 1 to 12"):
+        time_grid(12, steps)
+    process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(1))
+    with pytest.raises(ValueError, match=f"{steps} sampling steps.*take 1 to 12"):
+        next(reverse_process(process, pointwise_denoiser(some_images(1)), keys, SHAPE, steps=steps))
+
+
+def test_an_unknown_sampler_is_refused_with_those_there_are() -> None:
+    process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(1))
+    with pytest.raises(ValueError, match=r"'ddpm'.*ancestral, ddim"):
+        next(reverse_process(process, pointwise_denoiser(some_images(1)), keys, SHAPE, steps=2, sampler="ddpm"))
+
+
+@per_sampler
+@pytest.mark.parametrize("last_step", ["argmax", "draw"])
+def test_samples_do_not_depend_on_the_batch(sampler: str, last_step: LastStep) -> None:
+    images, keys = some_images(7), derive_key(3, torch.arange(7))
+    together = run(images, keys, sampler, last_step)
+    for chunk in (1, 2, 3, 5):
+        pieces = [run(*piece, sampler, last_step) for piece in zip(images.split(chunk), keys.split(chunk), strict=True)]
+        for step, parts in zip(together, zip(*pieces, strict=True), strict=True):
+            assert torch.equal(step.x_s, torch.cat([part.x_s for part in parts]))
+    order = torch.tensor([4, 0, 6, 2, 1, 5, 3])
+    assert torch.equal(run(images[order], keys[order], sampler, last_step)[-1].x_s, together[-1].x_s[order])
+
+
+@per_sampler
+def test_samples_are_a_function_of_the_key(sampler: str) -> None:
+    images, keys = some_images(1).expand(4, -1, -1), derive_key(torch.tensor([1, 2, 1, 3]))
+    samples = run(images, keys, sampler)[-1].x_s
+    assert torch.equal(samples[0], samples[2])
+    for one, other in itertools.combinations((0, 1, 3), 2):
+        assert not torch.equal(samples[one], samples[other])
+
+
+@per_sampler
+@pytest.mark.parametrize("steps", [1, 3, 12])
+def test_every_step_of_the_grid_is_yielded(sampler: str, steps: int) -> None:
+    process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(2))
+    denoiser = pointwise_denoiser(some_images(2))
+    seen: list[int] = []
+
+    def spy(x_t: Tensor, t: Tensor) -> Tensor:
+        seen.extend(t.unique().tolist())
+        return denoiser(x_t, t)
+
+    chain = list(reverse_process(process, spy, keys, SHAPE, steps=steps, sampler=sampler))
+    assert [step.s for step in chain] == time_grid(12, steps)[1:]
+    assert seen == time_grid(12, steps)[:-1]
+    for step in chain:
+        assert step.x_s.dtype == torch.uint8
+        assert step.x_s.shape == (2, *SHAPE)
+        assert step.probabilities.shape == (2, NUM_CLASSES, *SHAPE)
+        torch.testing.assert_close(step.probabilities.sum(1), torch.ones(2, *SHAPE, dtype=torch.float64))
+
+
+@per_sampler
+def test_a_chain_visits_the_states_its_steps_draw(sampler: str) -> None:
+    """Every step's probabilities are those of the posterior at the state before."""
+    process, images = brute.process(NUM_CLASSES, 250), some_images(2)
+    chain = run(images, derive_key(torch.arange(2)), sampler)
+    for before, after in itertools.pairwise(chain):
+        t, s = torch.full((2,), before.s), torch.full((2,), after.s)
+        p = pointwise_denoiser(images)(before.x_s, t).softmax(1)
+        torch.testing.assert_close(after.probabilities, SAMPLERS[sampler](process, p, before.x_s, t, s, 0.3))
+
+
+@per_sampler
+def test_the_last_step_is_the_arg_max_or_a_draw_of_the_same_prediction(sampler: str) -> None:
+    images, keys = some_images(2), derive_key(torch.arange(2))
+    argmax, drawn = (run(images, keys, sampler, last_step) for last_step in ("argmax", "draw"))
+    assert torch.equal(argmax[-2].x_s, drawn[-2].x_s)
+    assert torch.equal(argmax[-1].probabilities, drawn[-1].probabilities)
+    assert torch.equal(argmax[-1].x_s.long(), argmax[-1].probabilities.argmax(1))
+    assert not torch.equal(argmax[-1].x_s, drawn[-1].x_s)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_low_precision_logits_are_sampled_in_single_precision(dtype: torch.dtype) -> None:
+    process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(2))
+    exact = pointwise_denoiser(some_images(2))
+    chain = reverse_process(process, lambda x, t: exact(x, t).to(dtype), keys, SHAPE, steps=4)
+    assert all(step.probabilities.dtype == torch.float32 for step in chain)
+
+
+@pytest.mark.parametrize("last_step", ["argmax", "draw"])
+def test_a_certain_denoiser_gives_its_label_map(last_step: LastStep) -> None:
+    truth = torch.randint(NUM_CLASSES, (3, *SHAPE), generator=torch.Generator().manual_seed(0))
+    logits = torch.where(truth[:, None] == torch.arange(NUM_CLASSES)[:, None, None], 200.0, 0.0)
+    process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(3))
+    for sampler, steps in itertools.product(SAMPLERS, (1, 3, 12)):
+        *_, last = reverse_process(
+            process, lambda x, t: logits, keys, SHAPE, steps=steps, sampler=sampler, last_step=last_step
+        )
+        assert torch.equal(last.x_s.long(), truth)
+
+
+@per_sampler
+def test_samples_have_the_predicted_frequencies(sampler: str) -> None:
+    """A prediction that does not look at x_t is met exactly, by every pixel. Chi-square, p-values above 1e-3."""
+    probabilities = torch.tensor([0.6, 0.3, 0.08, 0.0199, 0.0001])
+    process, keys = brute.process(NUM_CLASSES, 250), derive_key("frequencies", torch.arange(4))
+    *_, last = reverse_process(
+        process, constant_denoiser(probabilities), keys, (200, 300), steps=3, sampler=sampler, last_step="draw"
+    )
+    counts = torch.bincount(last.x_s.flatten(), minlength=NUM_CLASSES)
+    assert stats.chisquare(counts, probabilities.double() / probabilities.double().sum() * counts.sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    "probabilities",
+    [[0.5, 0.5], [0.9999, 0.0001], [0.4, 0.3999, 0.2, 0.0001], [1e-4] * 19 + [1 - 19e-4], [0.0, 0.7, 0.3], [0.05] * 20],
+    ids=["even", "rare", "mixed", "many rare", "impossible", "uniform"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_draws_have_the_frequencies_of_their_probabilities(probabilities: list[float], dtype: torch.dtype) -> None:
+    """Chi-square over 400 000 draws; with these keys every p-value is above 1e-3."""
+    p = torch.tensor(probabilities, dtype=torch.float64)
+    keys = derive_key("draws", len(p), torch.arange(4))
+    drawn = draw(p.to(dtype)[None, :, None, None].expand(4, -1, 250, 400), keys)
+    counts = torch.bincount(drawn.flatten(), minlength=len(p))
+    possible = p > 0
+    assert (counts[~possible] == 0).all()
+    assert stats.chisquare(counts[possible], p[possible] / p.sum() * counts.sum()).pvalue > 1e-3
+
+
+def test_chains_start_from_uniform_noise() -> None:
+    starts: list[Tensor] = []
+
+    def spy(x_t: Tensor, t: Tensor) -> Tensor:
+        starts.append(x_t)
+        return torch.zeros(len(x_t), 7, *x_t.shape[1:])
+
+    list(reverse_process(brute.process(7), spy, derive_key(torch.arange(4)), (200, 200), steps=1))
+    counts = torch.bincount(starts[0].flatten(), minlength=7)
+    assert len(counts) == 7
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("bits", [-1, 0])
+def test_chains_start_from_classes_that_exist(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the ends of what the noise can be, for every number of classes."""
+    monkeypatch.setattr(noise, "_random_bits", brute.constant_bits(bits))
+    for num_classes in range(2, 257):
+        process = CategoricalDiffusion(num_classes, torch.tensor([1.0, 0.5]))
+        seen: list[int] = []
+
+        def spy(x_t: Tensor, t: Tensor, seen: list[int] = seen, num_classes: int = num_classes) -> Tensor:
+            seen.append(int(x_t))
+            return torch.zeros(1, num_classes, 1, 1)
+
+        list(reverse_process(process, spy, derive_key(torch.arange(1)), (1, 1), steps=1))
+        assert seen == [num_classes - 1 if bits == -1 else 0]

@@ -1,0 +1,72 @@
+"""Schedules: the formulas by hand, and what makes a table a table."""
+
+import math
+import warnings
+
+import pytest
+import torch
+
+from diffusion import SCHEDULES, alpha_bar_table
+from diffusion.schedules import cosine, linear
+
+
+def test_cosine_has_the_values_of_its_formula() -> None:
+    table = cosine(250)
+    for t, fraction in ((1, 0.0), (2, 1 / 250), (126, 0.5), (250, 249 / 250)):
+        expected = math.cos((fraction + 0.008) / 1.008 * math.pi / 2) ** 2
+        assert float(table[t]) == pytest.approx(expected, abs=1e-15)
+
+
+def test_cosine_has_known_values() -> None:
+    table = cosine(250)
+    # sin^2 of the small angle that is left: ((1/250) / 1.008 * pi / 2)^2 to first order
+    assert float(table[250]) == pytest.approx(3.8853e-05, rel=1e-3)
+    assert 1 - float(table[1]) == pytest.approx((0.008 / 1.008 * math.pi / 2) ** 2, rel=1e-3)
+    assert float(cosine(250, s=0.0)[126]) == pytest.approx(0.5, abs=1e-15)
+
+
+def test_linear_multiplies_what_every_step_keeps() -> None:
+    table = linear(3)
+    assert table.tolist() == pytest.approx([1, 0.99, 0.99 * 0.895, 0.99 * 0.895 * 0.8], abs=1e-15)
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+@pytest.mark.parametrize("time_steps", [1, 2, 25, 250, 1000])
+@pytest.mark.filterwarnings("ignore:alpha_bar_T")
+def test_tables_fall_from_one_and_are_indexed_by_time(schedule: str, time_steps: int) -> None:
+    table = alpha_bar_table(schedule, time_steps)
+    assert table.shape == (time_steps + 1,)
+    assert table.dtype == torch.float64
+    assert float(table[0]) == 1
+    assert bool((table[1:] < table[:-1]).all())
+    assert float(table[-1]) >= 0
+
+
+@pytest.mark.parametrize("time_steps", [250, 1000])
+def test_the_usual_tables_end_in_noise_without_a_warning(time_steps: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert float(alpha_bar_table("cosine", time_steps)[-1]) < 1e-3
+
+
+@pytest.mark.parametrize(("schedule", "time_steps"), [("cosine", 10), ("cosine", 1), ("linear", 20)])
+def test_signal_left_at_the_end_is_warned_of(schedule: str, time_steps: int) -> None:
+    with pytest.warns(UserWarning, match="still carries signal"):
+        assert float(alpha_bar_table(schedule, time_steps)[-1]) > 1e-3
+
+
+def test_unknown_schedule_lists_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"'cosin'.*cosine, linear"):
+        alpha_bar_table("cosin", 250)
+
+
+@pytest.mark.parametrize("time_steps", [0, -3])
+def test_a_process_needs_a_step(time_steps: int) -> None:
+    with pytest.raises(ValueError, match=f"time_steps is {time_steps}"):
+        alpha_bar_table("cosine", time_steps)
+
+
+@pytest.mark.parametrize("settings", [{"first": 0.0}, {"first": -0.1}, {"last": 1.5}])
+def test_settings_that_give_no_falling_table_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="does not decrease"):
+        alpha_bar_table("linear", 250, **settings)

@@ -1,0 +1,19 @@
+"""The one exception that stands for a user's mistake, and the wrapper that turns it into a message and a status."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+EXIT_USER_ERROR = 2
+
+
+class UserError(ValueError):
+    """Something the user can mend: the message says what was wrong, where, and what would have worked."""
+
+
+def run_script(main: Callable[[Sequence[str]], None]) -> None:
+    """Run a script's `main(argv)`; a `UserError` ends it with its message on stderr and exit status 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)

@@ -1,0 +1,112 @@
+"""Every setting of the scripts: name, type, default, and the values that make sense. Names follow the official code."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Settings(BaseModel):
+    """Settings that refuse unknown keys and values of the wrong type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PolynomialDecay(Settings):
+    """Shape of the decay of the learning rate."""
+
+    power: float = Field(1.0, gt=0, description="1 is a straight line")
+    min_lr: float = Field(1e-6, ge=0, description="learning rate at the end of training")
+
+
+class Optim(Settings):
+    """The optimiser, and how its learning rate decays over the whole training."""
+
+    name: Literal["Adam"] = Field("Adam", description="Adam with PyTorch's other defaults")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate at the start")
+    lr_function: Literal["polynomial"] = Field("polynomial", description="how the learning rate decays")
+    lr_params: PolynomialDecay = PolynomialDecay()
+
+    @model_validator(mode="after")
+    def _floor_below_start(self) -> "Optim":
+        if self.lr_params.min_lr > self.learning_rate:
+            raise ValueError(f"lr_params.min_lr is above learning_rate ({self.learning_rate:g})")
+        return self
+
+
+class Network(Settings):
+    """Shape of the U-Net; see `models.unet.UNetShape`."""
+
+    base_channels: Annotated[int, Field(ge=32, multiple_of=32)] = Field(32, description="channels of the first level")
+    channel_mult: list[Positive] = Field([1, 2, 2, 4, 5], min_length=1, description="channels of each level / base")
+    num_res_blocks: Positive = Field(2, description="residual blocks a level")
+    attention_resolutions: list[Positive] = Field([32, 16, 8], description="downsampling factors with attention")
+    num_heads: Positive = Field(1, description="heads of the attention where num_head_channels is -1")
+    num_head_channels: int = Field(32, ge=-1, description="channels a head, or -1")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside residual blocks")
+
+
+class Sampling(Settings):
+    """How label maps are drawn."""
+
+    steps: Positive | None = Field(None, description="steps of the sampler; null takes all time_steps")
+    sampler: Literal["ancestral", "ddim"] = Field("ancestral", description="kind of step")
+    eta: float = Field(0.0, ge=0, le=1, description="of ddim: 0 keeps most, 1 redraws every pixel")
+
+
+class TrainSettings(Settings):
+    """The settings of ddpm_train.py."""
+
+    output_path: str = Field("./logs/${DATASET}_${NOW}", description="folder of the run")
+    load_from: str | None = Field(None, description="checkpoint whose training is continued")
+    seed: Seed = Field(0, description="of weights, order, augmentation and noise")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+
+    dataset_file: str = Field("datasets.synthetic", description="the data set's module")
+    dataset_params: dict[str, Any] = Field({}, description="arguments of the data set's module")
+    dataset_pipeline_train: list[str] = Field([], description="augmentations, in order; see datasets/transforms.py")
+    dataset_val_max_size: Positive | None = Field(None, description="images of the validation subset; null takes all")
+    class_weights: list[float] | None = Field(None, description="weight of each class in the loss; null is 1 for all")
+    mp_loaders: NotNegative = Field(2, description="worker processes that load data")
+
+    batch_size: Positive = Field(64, description="images a step")
+    max_epochs: Positive = Field(2000, description="passes over the training split")
+    optim: Optim = Optim()
+    polyak_alpha: float = Field(0.9999, ge=0, lt=1, description="decay of the average of the weights")
+    max_bad_steps: NotNegative = Field(0, description="steps without a finite loss or gradient that are put up with")
+
+    time_steps: Positive = Field(250, description="T of the diffusion process")
+    beta_schedule: Literal["cosine", "linear"] = Field("cosine", description="table of alpha-bar")
+    beta_schedule_params: dict[str, float] = Field({}, description="arguments of the schedule")
+    unet_openai: Network = Network()
+
+    validation_freq: Positive = Field(2500, description="steps between validations")
+    display_freq: Positive = Field(100, description="steps between read-outs of loss and bad steps")
+    samples: Positive = Field(16, description="label maps drawn of each image in validation")
+    sampling: Sampling = Sampling(steps=25)
+    sampling_batch: Positive = Field(64, description="label maps that go through the network at once")
+    n_validation_images: NotNegative = Field(4, description="images in the validation panel")
+
+
+class EvalSettings(Settings):
+    """The settings of ddpm_eval.py. What describes network and process comes from the checkpoint."""
+
+    load_from: str = Field("./logs/*/best_ged.pt", description="checkpoint; of a pattern's matches, the newest")
+    evaluation_path: str | None = Field(None, description="folder of the results; null is beside the checkpoint")
+    seed: Seed = Field(0, description="of the sampling noise")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+
+    dataset_file: str | None = Field(None, description="null takes the checkpoint's")
+    dataset_params: dict[str, Any] | None = Field(None, description="null takes the checkpoint's")
+    dataset_split: str = Field("test", description="split that is evaluated")
+    dataset_val_max_size: Positive | None = Field(None, description="images that are evaluated; null takes all")
+    batch_size: Positive = Field(16, description="images at once")
+    mp_loaders: NotNegative = Field(0, description="worker processes that load data")
+
+    evaluations: Positive = Field(16, description="label maps drawn of each image")
+    sampling: Sampling = Sampling(steps=25)
+    sampling_batch: Positive = Field(64, description="label maps that go through the network at once")
+    n_validation_images: NotNegative = Field(6, description="images in the picture")
