@@ -38,7 +38,7 @@ class KnownDistribution(Protocol):
 
 
 class TrainingBatch(NamedTuple):
-    """Images (B x channels x H x W), one annotator's label map of each (B x H x W), and their indices and epochs (B)."""
+    """Images (B x channels x H x W), a label map of each (B x H x W), and the indices and epochs they stand for (B)."""
 
     images: Tensor
     labels: Tensor
@@ -122,7 +122,7 @@ def spread_indices(length: int, limit: int | None) -> list[int]:
     return [int((k + 0.5) * length / limit) for k in range(limit)]
 
 
-class _TrainingView(Dataset[tuple[Tensor, Tensor, int, int]]):
+class _TrainingView(Dataset[Any]):
     """Items by (epoch, index): the image with one annotator's label map, augmented."""
 
     def __init__(self, dataset: AnnotatedDataset, augmentation: Augmentation, seed: int) -> None:
@@ -159,7 +159,7 @@ class _Steps(Sampler[list[tuple[int, int]]]):
             yield pairs
 
 
-class _EvaluationView(Dataset[tuple[int, dict[str, Any]]]):
+class _EvaluationView(Dataset[Any]):
     def __init__(self, dataset: AnnotatedDataset, indices: list[int]) -> None:
         self.dataset, self.indices = dataset, indices
 

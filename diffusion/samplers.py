@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -25,7 +25,11 @@ def ancestral(process: CategoricalDiffusion, p: Tensor, x_t: Tensor, t: Tensor, 
 
 
 def ddim(process: CategoricalDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
-    """The step that keeps x_t where it can (Song et al. 2021, appendix A); eta = 1 redraws every pixel."""
+    """The step that keeps x_t where it can (Song et al. 2021, appendix A).
+
+    eta = 1 redraws every pixel. With correlated pixels only eta = 0 tends to their joint distribution as steps are
+    added; any eta > 0 redraws so much that an error stays.
+    """
     return process.ddim_posterior(p, x_t, t, s, eta)
 
 
@@ -36,7 +40,7 @@ def time_grid(time_steps: int, steps: int) -> list[int]:
     """T = t_0 > t_1 > ... > t_K = 0 in K = `steps` evenly spaced jumps.
 
     Raises:
-        ValueError: unless 1 <= steps <= T.
+        UserError: unless 1 <= steps <= T.
     """
     if not 1 <= steps <= time_steps:
         raise UserError(f"{steps} sampling steps asked for; the process has {time_steps}: take 1 to {time_steps}")
@@ -76,14 +80,29 @@ def reverse_process(
         `Step`: the time reached, the label maps there (B x H x W, uint8) and the probabilities they were drawn from.
 
     Raises:
-        ValueError: for a sampler that does not exist or an impossible number of steps.
+        UserError: for a sampler or last step that does not exist, an impossible number of steps, or eta outside [0, 1].
     """
     if sampler not in SAMPLERS:
         raise UserError(f"unknown sampler {sampler!r}; there are: {', '.join(SAMPLERS)}")
-    posterior = SAMPLERS[sampler]
-    num_classes = process.num_classes
+    if last_step not in get_args(LastStep):
+        raise UserError(f"unknown last_step {last_step!r}; there are: {', '.join(get_args(LastStep))}")
+    if not 0 <= eta <= 1:
+        raise UserError(f"eta is {eta}; it lies between 0 and 1")
     grid = time_grid(process.time_steps, steps)
-    x = uniform(derive_key(keys, "x_T"), shape).mul_(num_classes).to(torch.uint8)
+    return _run_chain(process, denoiser, keys, shape, grid, SAMPLERS[sampler], eta, last_step)
+
+
+def _run_chain(
+    process: CategoricalDiffusion,
+    denoiser: Denoiser,
+    keys: Tensor,
+    shape: tuple[int, int],
+    grid: list[int],
+    posterior: Posterior,
+    eta: float,
+    last_step: LastStep,
+) -> Iterator[Step]:
+    x = uniform(derive_key(keys, "x_T"), shape).mul_(process.num_classes).to(torch.uint8)
     for time, next_time in itertools.pairwise(grid):
         t, s = (torch.full_like(keys, value) for value in (time, next_time))
         logits = denoiser(x, t)

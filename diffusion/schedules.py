@@ -39,7 +39,7 @@ def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor
     """The table of the named schedule: float64 of shape T + 1.
 
     Raises:
-        ValueError: for an unknown schedule, fewer than one step, or settings that give no decreasing table in (0, 1].
+        UserError: for an unknown schedule, fewer than one step, or settings that give no decreasing table in (0, 1].
     """
     if schedule not in SCHEDULES:
         raise UserError(f"unknown schedule {schedule!r}; there are: {', '.join(SCHEDULES)}")

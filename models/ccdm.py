@@ -93,7 +93,7 @@ class CCDM(nn.Module):
             keys: int64 of shape B in the place of the images' digests.
 
         Raises:
-            ValueError: for an unknown sampler, impossible numbers, or images of the wrong shape.
+            UserError: for an unknown sampler, impossible numbers, or images of the wrong shape.
         """
         self._check(images)
         if num_samples < 1 or max_batch < 1:

@@ -57,11 +57,15 @@ class UNetShape:
     feature: FeatureCondition | None = None
 
     def __post_init__(self) -> None:
+        if not self.channel_mult:
+            raise UserError("channel_mult is empty; a network needs at least one level")
         for mult in self.channel_mult:
             channels = self.base_channels * mult
             if channels % NORM_GROUPS:
                 raise UserError(f"a level of {channels} channels: group normalisation needs a multiple of 32")
-            if self.num_head_channels != -1 and channels % self.num_head_channels:
+            if self.num_head_channels == -1 and channels % self.num_heads:
+                raise UserError(f"a level of {channels} channels cannot be cut into {self.num_heads} heads")
+            if self.num_head_channels != -1 and (self.num_head_channels < 1 or channels % self.num_head_channels):
                 raise UserError(f"a level of {channels} channels cannot be cut into heads of {self.num_head_channels}")
 
     @property

@@ -40,7 +40,8 @@ def image_keys(images: Tensor) -> Tensor:
 
     The sum over pixels of a hash of (value, position): integer addition, so the order of summation cannot matter.
     """
-    bits = images.detach().to(torch.float32).contiguous().view(torch.int32).flatten(1)
+    values = images.detach().to(torch.float32) + 0.0  # -0.0 and 0.0 are the same image
+    bits = values.contiguous().view(torch.int32).flatten(1)
     position = torch.arange(bits.shape[1], dtype=torch.int32, device=bits.device)
     low = _mix32(bits ^ _mix32(position))
     high = _mix32(low ^ _mix32(position ^ 0x5BD1E995))
@@ -74,6 +75,7 @@ def _word(part: int | str | Tensor, like: Tensor) -> Tensor:
 
 def _random_bits(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     """32 random bits per position, as int32. Two keyed rounds: no stream is a shifted copy of another."""
+    key = _mix64(key)
     low, high = ((half & 0xFFFFFFFF).to(torch.int32)[:, None] for half in (key, key >> 32))
     size = 1
     for side in shape:

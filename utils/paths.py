@@ -23,7 +23,7 @@ def expand_path(path: str | Path) -> Path:
     return Path(expanded)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, and move it into place.
 
     Raises:

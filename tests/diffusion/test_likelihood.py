@@ -77,10 +77,10 @@ def test_the_estimate_is_unbiased(seed: int) -> None:
     process, states = CategoricalDiffusion(2, TABLE), brute.all_states(2, 2)
     predict = random_predictions(2, 2, seed)
     for x_0, expected in zip(states, expected_bound(process, predict, states), strict=True):
-        bits = estimates(process, predict, x_0, 20_000)
+        bits = estimates(process, predict, x_0, 5_000)
         assert bits.dtype == torch.float64
         standard_error = float(bits.std()) / math.sqrt(len(bits))
-        assert 0 < standard_error < 0.02
+        assert 0 < standard_error < 0.04
         assert abs(float(bits.mean() - expected)) < 4 * standard_error
 
 
@@ -94,7 +94,7 @@ def test_the_bound_is_tight_for_the_exact_denoiser_of_one_pixel(num_classes: int
     predict = brute.exact_denoiser(process, data, states)
     torch.testing.assert_close(expected_bound(process, predict, states), -data.log2(), rtol=0, atol=1e-10)
     torch.testing.assert_close(true_bits(process, predict, states), -data.log2(), rtol=0, atol=1e-10)
-    bits = estimates(process, predict, states[0], 20_000)
+    bits = estimates(process, predict, states[0], 5_000)
     assert abs(float(bits.mean() + data[0].log2())) < 4 * float(bits.std()) / math.sqrt(len(bits))
 
 

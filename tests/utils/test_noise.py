@@ -62,7 +62,7 @@ def test_uniforms_are_uniform(keys: Tensor) -> None:
     for u in uniform(keys, (N,)):
         assert stats.kstest(u.double().numpy(), "uniform").pvalue > FINE
         assert stats.chisquare(torch.bincount((u * 1000).long(), minlength=1000)).pvalue > FINE
-    assert stats.chisquare(torch.bincount((uniform(keys, (N,)) * 7).long().flatten(), minlength=7)).pvalue > FINE
+        assert stats.chisquare(torch.bincount((u * 7).long(), minlength=7)).pvalue > FINE
 
 
 @per_keys
@@ -148,9 +148,16 @@ def test_noise_is_the_same_for_ever() -> None:
             x = ((x ^ (x >> shift)) * factor) % 2**32
         return x
 
-    key = 0x0123456789ABCDEF
-    expected = [mix32(mix32((i + 0x89ABCDEF) % 2**32) ^ 0x01234567) for i in range(100)]
-    u = uniform(torch.tensor([key]), (100,))[0]
+    def mix64(x: int) -> int:
+        x = (x + 0x9E3779B97F4A7C15) % 2**64
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+            x = ((x ^ (x >> shift)) * factor) % 2**64
+        return x
+
+    key = mix64(0x0123456789ABCDEF)
+    low, high = key % 2**32, key // 2**32
+    expected = [mix32(mix32((i + low) % 2**32) ^ high) for i in range(100)]
+    u = uniform(torch.tensor([0x0123456789ABCDEF]), (100,))[0]
     torch.testing.assert_close(u.double() * 2**32, torch.tensor(expected).double(), rtol=2**-23, atol=1.0)
 
 
@@ -291,3 +298,13 @@ def test_image_keys_are_spread_evenly() -> None:
     bits = (image_keys(images)[:, None] >> torch.arange(64)) & 1
     assert float((bits.double().mean(0) - 0.5).abs().max()) * 2 * math.sqrt(number) < FINE_Z
     assert stats.kstest(uniform(image_keys(images), (1,)).flatten().numpy(), "uniform").pvalue > FINE
+
+
+def test_streams_of_neighbouring_raw_keys_are_not_shifted_copies() -> None:
+    u = uniform(torch.tensor([1000, 1001]), (1000,))
+    assert not torch.isin(u[0], u[1]).any()
+
+
+def test_zero_and_minus_zero_are_the_same_image() -> None:
+    zeros = torch.zeros(1, 1, 4, 4)
+    assert torch.equal(noise.image_keys(zeros), noise.image_keys(-zeros))

@@ -1,0 +1,74 @@
+"""What can be scored: anything that gives label maps for a batch of images."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from datasets import KnownDistribution
+from datasets.loading import EvaluationBatch
+from models import CCDM
+from utils.metrics import label_frequencies
+from utils.noise import seed_from
+from utils.schema import Sampling
+
+
+class Prediction(NamedTuple):
+    """Label maps for each image (uint8, B x n x H x W) and the class probabilities they imply (B x C x H x W)."""
+
+    labels: Tensor
+    probabilities: Tensor
+
+
+Predictor = Callable[[EvaluationBatch], Prediction]
+
+
+def model_samples(model: CCDM, num_samples: int, sampling: Sampling, seed: int, max_batch: int) -> Predictor:
+    """`num_samples` draws of the model for every image."""
+    device = model.process.alpha_bar.device
+
+    def predict(batch: EvaluationBatch) -> Prediction:
+        drawn = model.sample(
+            batch.images.to(device),
+            num_samples,
+            sampling.steps,
+            sampling.sampler,
+            seed,
+            eta=sampling.eta,
+            max_batch=max_batch,
+        )
+        return Prediction(drawn.labels.cpu(), drawn.probabilities.cpu())
+
+    return predict
+
+
+def oracle(dataset: KnownDistribution, num_classes: int, num_samples: int, seed: int) -> Predictor:
+    """`num_samples` fresh draws from the true distribution: what a perfect model would score."""
+
+    def predict(batch: EvaluationBatch) -> Prediction:
+        seeds = seed_from("oracle", seed)
+        labels = torch.stack([dataset.draw_labels(int(index), num_samples, seeds) for index in batch.indices])
+        return Prediction(labels, label_frequencies(labels, num_classes))
+
+    return predict
+
+
+def always_empty(num_classes: int) -> Predictor:
+    """One label map, all background."""
+
+    def predict(batch: EvaluationBatch) -> Prediction:
+        labels = torch.zeros_like(batch.labels[:, :1])
+        return Prediction(labels, label_frequencies(labels, num_classes))
+
+    return predict
+
+
+def majority_vote(num_classes: int) -> Predictor:
+    """One label map, the class that most of the image's own annotators chose at each pixel; of a tie, the lowest."""
+
+    def predict(batch: EvaluationBatch) -> Prediction:
+        frequencies = label_frequencies(batch.labels, num_classes, batch.present)
+        return Prediction(frequencies.argmax(1, keepdim=True).to(torch.uint8), frequencies)
+
+    return predict

@@ -1,0 +1,76 @@
+"""Parts of the training step: the decay of the learning rate, the average of the weights, and the guard of both."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+def polynomial_decay(step: int, total_steps: int, start: float, floor: float, power: float) -> float:
+    """The learning rate at `step` (from 0): `start` at first, `floor` from `total_steps` on."""
+    left = max(0.0, 1 - step / total_steps)
+    return floor + (start - floor) * left**power
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+class BadSteps(NamedTuple):
+    """What `StepGuard.read` found: how many steps were skipped, and which was the first and why."""
+
+    number: int
+    first_step: int
+    quantity: str
+
+
+class StepGuard:
+    """Skips optimiser steps whose loss or gradient is not finite, on the device and without waiting for it.
+
+    Adam's fused implementation leaves weights and state untouched where `found_inf` is 1 (the protocol of PyTorch's
+    gradient scaler), and `MovingAverage` gives such a step the weight 0.
+    """
+
+    _QUANTITIES = ("", "loss", "gradient")
+
+    def __init__(self, device: torch.device) -> None:
+        self.found_inf = torch.zeros((), device=device)
+        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._first_step = torch.full((), -1, dtype=torch.int64, device=device)
+        self._first_quantity = torch.zeros((), dtype=torch.int64, device=device)
+
+    def inspect(
+        self, optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Iterable[nn.Parameter], step: int
+    ) -> None:
+        """Look at the loss and the gradients, and tell the optimiser whether its next step is to be skipped."""
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        loss_is_bad, bad = ~loss.isfinite(), ~(loss.isfinite() & norm.isfinite())
+        first = bad & (self._count == 0)
+        self._count += bad
+        self._first_step.masked_fill_(first, step)
+        self._first_quantity.copy_(torch.where(first, torch.where(loss_is_bad, 1, 2), self._first_quantity))
+        self.found_inf.copy_(bad)
+        optimizer.found_inf = self.found_inf  # type: ignore[attr-defined]
+
+    def read(self) -> BadSteps:
+        """Wait for the device and tell what was counted so far."""
+        return BadSteps(int(self._count), int(self._first_step), self._QUANTITIES[int(self._first_quantity)])
+
+
+def moving_average(model: nn.Module, decay: float, guard: StepGuard) -> AveragedModel:
+    """An exponential moving average of the weights, which warms up: after n steps its decay is at most n / (n + 9).
+
+    Steps that `guard` skips do not move it. The count of steps stays on the CPU, so that updating never waits.
+    """
+
+    def update(averages: Tensors, weights: Tensors, num_averaged: Tensor | int) -> None:
+        steps = int(num_averaged)
+        weight = (1 - min(decay, steps / (steps + 9))) * (1 - guard.found_inf)
+        change = torch._foreach_sub(weights, averages)
+        torch._foreach_mul_(change, weight)
+        torch._foreach_add_(averages, change)
+
+    average = AveragedModel(model, multi_avg_fn=update)
+    average.n_averaged = average.n_averaged.cpu()
+    return average
