@@ -90,12 +90,13 @@ class CategoricalDiffusion(nn.Module):
         return weight * p_x_0 + torch.where(self._is_class(x_t), keep + rest, rest)
 
     def kl(self, logits: Tensor, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
-        """KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, in the dtype of `logits`.
+        """KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, float32 at least.
 
         Both distributions are (kernel from s to x_t) x (mixture over x_0), so the kernel cancels in their ratio. Up to
         the constant `norm`, q_k is a product of two-valued kernels: the sum over k therefore needs one plain sum over
         classes and two look-ups, at x_t and at x_0. At t = 1 it is the cross entropy of x_0.
         """
+        logits = at_least_float32(logits)
         dtype = logits.dtype
         s = t - 1
         step, past, full = self.kernel(t, s, dtype), self.kernel(s, 0, dtype), self.kernel(t, 0, dtype)
@@ -145,6 +146,11 @@ class CategoricalDiffusion(nn.Module):
 
     def _is_class(self, x: Tensor) -> Tensor:
         return x[:, None] == torch.arange(self.num_classes, dtype=x.dtype, device=x.device)[:, None, None]
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half precision raised to single, in which softmax, loss and posterior are computed; double stays double."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _per_pixel(value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from diffusion.categorical import CategoricalDiffusion
+from diffusion.categorical import CategoricalDiffusion, at_least_float32
 from utils.errors import UserError
 from utils.noise import derive_key, exponential, uniform
 
@@ -105,10 +105,8 @@ def _run_chain(
     x = uniform(derive_key(keys, "x_T"), shape).mul_(process.num_classes).to(torch.uint8)
     for time, next_time in itertools.pairwise(grid):
         t, s = (torch.full_like(keys, value) for value in (time, next_time))
-        logits = denoiser(x, t)
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        probabilities = posterior(process, logits.softmax(1), x, t, s, eta)
+        p_x_0 = at_least_float32(denoiser(x, t)).softmax(1)
+        probabilities = posterior(process, p_x_0, x, t, s, eta)
         if next_time == 0 and last_step == "argmax":
             x = probabilities.argmax(1).to(torch.uint8)
         else:

@@ -62,7 +62,7 @@ class CCDM(nn.Module):
         t = 1 + uniform(derive_key(keys, "t"), (1,))[:, 0].mul_(self.process.time_steps).long()
         x_t = self.process.q_sample(labels, t, derive_key(keys, "x_t"))
         logits = self(x_t, t, images)
-        return self.process.loss(logits.float(), x_t, labels, t, class_weights)
+        return self.process.loss(logits, x_t, labels, t, class_weights)
 
     @torch.no_grad()
     def sample(
