@@ -4,8 +4,7 @@ The settings are in params.yml, the schema of all settings in utils/schema.py. T
 (`last.pt`, `best_ged.pt`, `best_hm_iou.pt`), the log, the settings, and TensorBoard's files.
 """
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +13,15 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from datasets import AnnotatedDataset, KnownDistribution, load_dataset
+from datasets import AnnotatedDataset, load_dataset
+from datasets.cache import cached
+from datasets.class_weights import class_weights
 from datasets.loading import TrainingBatch, evaluation_batches, spread_indices, training_batches
-from evaluation import Predictor, Scores, always_empty, majority_vote, model_samples, oracle, sample_panel, score
-from models import CCDM, ProcessShape, UNetShape, describe, load_weights, shapes_of
-from utils.checkpoint import load_checkpoint, save_checkpoint
+from evaluation import Predictor, Scores, model_samples, references, sample_panel, score
+from models import CCDM, Shapes, describe, load_weights, shapes_of
+from models.from_settings import adopt_shapes, check_same, make_encoder, shapes_from
+from models.official import load_model_file
+from utils.checkpoint import save_checkpoint
 from utils.config import load_settings
 from utils.device import choose_device
 from utils.errors import UserError, run_script
@@ -42,30 +45,37 @@ class Training:
     """A training run: what it holds, and one method for each thing that happens to it."""
 
     def __init__(self, settings: TrainSettings) -> None:
-        self.settings = settings
         self.device = choose_device(settings.device)
         self.data, self.val_data = (
             load_dataset(settings.dataset_file, split, settings.dataset_params) for split in ("train", "val")
         )
-        self.network, self.process = shapes_from(settings, self.data)
+        start = None if settings.load_from is None else load_model_file(settings.load_from)
+        settings, self.shapes = start_from(start, settings, self.data)
+        self.settings = settings
+        self.encoder = make_encoder(self.shapes.encoder, settings.feature_cond_encoder, start)
         torch.manual_seed(seed_from("weights", settings.seed))
-        self.model = CCDM(self.network, self.process).to(self.device)
+        self.model = CCDM(self.shapes.network, self.shapes.process, self.encoder).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.optim.learning_rate, fused=True)
         self.guard = StepGuard(self.device)
         self.average = moving_average(self.model, settings.polyak_alpha, self.guard)
-        self.class_weights = class_weights_from(settings, self.data, self.device)
+        weights = class_weights(settings.class_weights, self.data)
+        self.class_weights = None if weights is None else weights.to(self.device)
         self.step = 0
         self.best = {"ged": float("inf"), "hm_iou": -float("inf")}
         self.total_steps = max(1, settings.max_epochs * len(self.data) // settings.batch_size)
-        if settings.load_from is not None:
-            self.resume(settings.load_from)
+        if start is not None:
+            self.resume(start)
+        self.images = cached(self.data, settings.cache, self.device, settings.mp_loaders)
+        steps = settings.sampling.steps
+        if steps is not None and steps > settings.time_steps:
+            raise UserError(f"sampling.steps is {steps}; the process has {settings.time_steps} time_steps")
         self.folder = run_folder(settings.output_path, settings.dataset_file)
 
     def run(self) -> None:
         """Train to the end, with validations on the way and a last one over the whole validation split."""
         settings = self.settings
         log_to(self.folder)
-        resolved = yaml.safe_dump(settings.model_dump(), sort_keys=False)
+        resolved = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
         (self.folder / "params.yml").write_text(resolved, encoding="utf-8")
         LOGGER.info("%s\nrun folder: %s", resolved, self.folder)
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
@@ -79,7 +89,7 @@ class Training:
         """One optimiser step after the other; read-outs, validations and checkpoints in between."""
         settings, first_step = self.settings, self.step
         batches = training_batches(
-            self.data, settings.dataset_pipeline_train, settings.batch_size,
+            self.images, settings.dataset_pipeline_train, settings.batch_size,
             first_step, self.total_steps, settings.seed, settings.mp_loaders,
         )  # fmt: skip
         bar = tqdm(
@@ -137,14 +147,15 @@ class Training:
         settings = self.settings
         scores = self.score_validation(self.model_predictor(), settings.dataset_val_max_size)
         for metric, sign in (("ged", -1), ("hm_iou", 1)):
-            value = scores.mean(metric)
+            value = scores.mean(metric, settings.samples)
             self.board.add_scalar(f"val/{metric}_{settings.samples}", value, self.step)
             if sign * value > sign * self.best[metric]:
                 self.best[metric] = value
                 self.save(f"best_{metric}")
         tqdm.write(
-            f"step {self.step}: GED{settings.samples} {scores.mean('ged'):.4f}  "
-            f"HM-IoU{settings.samples} {scores.mean('hm_iou'):.4f}  on {len(scores.groups)} validation images"
+            f"step {self.step}: GED{settings.samples} {scores.mean('ged', settings.samples):.4f}  "
+            f"HM-IoU{settings.samples} {scores.mean('hm_iou', settings.samples):.4f}  "
+            f"on {len(scores.rows)} validation images"
         )
         if settings.n_validation_images > 0:
             indices = spread_indices(len(self.val_data), settings.n_validation_images)
@@ -154,26 +165,20 @@ class Training:
 
     def conclude(self) -> None:
         """The last validation, over the whole split, beside the oracle (where there is one) and the baselines."""
-        settings, num_classes = self.settings, self.data.num_classes
         self.validate()
         self.save("last")
-        named: dict[str, Predictor] = {"model": self.model_predictor()}
-        if isinstance(self.val_data, KnownDistribution):
-            named["oracle"] = oracle(self.val_data, num_classes, settings.samples, settings.seed)
-        named.update({"majority vote": majority_vote(num_classes), "always empty": always_empty(num_classes)})
+        named = {"model": self.model_predictor(), **references(self.val_data, self.settings.samples)}
         lines = [f"validation split, all {len(self.val_data)} images, after {self.step} steps:"]
         for name, predictor in named.items():
             scores = self.score_validation(predictor, None)
-            n = scores.num_samples
-            lines.append(
-                f"  {name:14s} GED{n:<3d} {scores.mean('ged'):.4f}   HM-IoU{n:<3d} {scores.mean('hm_iou'):.4f}"
-            )
+            (n,) = scores.counts
+            ged, hm_iou = scores.mean("ged", n), scores.mean("hm_iou", n)
+            lines.append(f"  {name:14s} GED{n:<3d} {ged:.4f}   HM-IoU{n:<3d} {hm_iou:.4f}")
         LOGGER.info("\n".join(lines))
 
     def score_validation(self, predictor: Predictor, limit: int | None) -> Scores:
         """Scores on at most `limit` images of the validation split."""
-        indices = spread_indices(len(self.val_data), limit)
-        return score(predictor, evaluation_batches(self.val_data, indices, 16, workers=0), self.data.num_classes)
+        return score(predictor, self.val_data, spread_indices(len(self.val_data), limit), [self.settings.samples])
 
     def model_predictor(self) -> Predictor:
         """Draws of the averaged model."""
@@ -187,8 +192,8 @@ class Training:
         save_checkpoint(
             self.folder / f"{name}.pt",
             {
-                "settings": self.settings.model_dump(),
-                **describe(self.network, self.process),
+                "settings": self.settings.model_dump(mode="json"),
+                **describe(self.shapes.network, self.shapes.process, self.encoder),
                 "model": self.model.state_dict(),
                 "average": average.state_dict(),
                 "num_averaged": int(self.average.n_averaged),
@@ -198,60 +203,35 @@ class Training:
             },
         )
 
-    def resume(self, path: str) -> None:
-        """Continue from a checkpoint of the same network."""
-        contents = load_checkpoint(path)
-        for there, here in zip(shapes_of(contents), (self.network, self.process), strict=True):
-            if there != here:
-                raise UserError(f"{path} is of another network: {_first_difference(there, here)}")
-        if contents["settings"]["batch_size"] != self.settings.batch_size:
-            raise UserError(
-                f"{path} was trained with batch_size {contents['settings']['batch_size']}, the settings say "
-                f"{self.settings.batch_size}: the position in the data would not be the same"
-            )
+    def resume(self, contents: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint of the same network, or begin with the weights of one without state."""
         load_weights(self.model, contents["model"])
         load_weights(self.average.module, contents["average"])
         self.average.n_averaged.fill_(contents["num_averaged"])
+        if "optimizer" not in contents:
+            return
+        if contents["settings"]["batch_size"] != self.settings.batch_size:
+            raise UserError(
+                f"{self.settings.load_from} was trained with batch_size {contents['settings']['batch_size']}, the "
+                f"settings say {self.settings.batch_size}: the position in the data would not be the same"
+            )
         self.optimizer.load_state_dict(contents["optimizer"])
         self.step, self.best = contents["step"], contents["best"]
 
 
-def shapes_from(settings: TrainSettings, data: AnnotatedDataset) -> tuple[UNetShape, ProcessShape]:
-    """The shapes of network and process that settings and data ask for."""
-    net = settings.unet_openai
-    shape = UNetShape(
-        num_classes=data.num_classes,
-        image_channels=data.image_channels,
-        base_channels=net.base_channels,
-        channel_mult=tuple(net.channel_mult),
-        attention_resolutions=tuple(net.attention_resolutions),
-        num_res_blocks=net.num_res_blocks,
-        num_heads=net.num_heads,
-        num_head_channels=net.num_head_channels,
-        dropout=net.dropout,
-    )
-    return shape, ProcessShape(settings.time_steps, settings.beta_schedule, settings.beta_schedule_params)
-
-
-def class_weights_from(settings: TrainSettings, data: AnnotatedDataset, device: torch.device) -> Tensor | None:
-    """The weight of each class in the loss, or None where all count the same."""
-    weights = settings.class_weights
-    if weights is None:
-        return None
-    if len(weights) != data.num_classes:
-        raise UserError(
-            f"class_weights has {len(weights)} values; {settings.dataset_file} has {data.num_classes} classes"
-        )
-    return torch.tensor(weights, device=device)
-
-
-def _first_difference(there: Any, here: Any) -> str:
-    for field in dataclasses.fields(here):
-        values = getattr(there, field.name), getattr(here, field.name)
-        if values[0] != values[1]:
-            return f"{field.name} is {values[0]} there and {values[1]} in these settings"
-    return "they differ"
+def start_from(
+    start: Mapping[str, Any] | None, settings: TrainSettings, data: AnnotatedDataset
+) -> tuple[TrainSettings, Shapes]:
+    """Settings and shapes of the training; weights that come without a training's state bring their own network."""
+    sizes = data.num_classes, data.image_channels
+    if start is not None and "optimizer" not in start:
+        settings = adopt_shapes(settings, start, *sizes)
+        return settings, shapes_from(settings, *sizes)
+    shapes = shapes_from(settings, *sizes)
+    if start is not None:
+        check_same(shapes_of(start), shapes, str(settings.load_from))
+    return settings, shapes
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, __doc__)

@@ -2,25 +2,32 @@
 
 Layout: groups `train`, `val` and `test`, each with
 
-    images   N x H x W or N x channels x H x W, float or uint8
-    labels   N x A x H x W, integers 0 .. C-1: the label maps of A annotators
+    images   N x H x W or N x channels x H x W, float or integer
+    labels   N x A x H x W, classes 0 .. C-1: the label maps of A annotators
     uids     N, integers: which patient (or other group) the image belongs to; optional
 
-The file of the LIDC benchmark holds images in [-0.5, 0.5] and 4 annotators of 2 classes; nothing here depends on that.
+and optionally the file's attribute `num_classes`. The file of the LIDC benchmark holds images in [-0.5, 0.5] and 4
+annotators of 2 classes; nothing here depends on that. `python -m datasets.prepare_lidc` makes it.
 """
 
+import functools
+import os
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from datasets.checks import label_maps
 from utils.errors import UserError
 from utils.paths import expand_path
 
 DEFAULT_PATH = "${TMPDIR}/data_lidc.hdf5"
+
+_ROWS = 64  # label maps of as many images are looked at together
 
 
 class HDF5Dataset(Dataset[dict[str, Any]]):
@@ -31,7 +38,7 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
     Args:
         path: the file.
         split: name of its group: "train", "val" or "test".
-        num_classes: C; by default the file's attribute `num_classes`, or else the largest label plus one.
+        num_classes: C; by default the file's attribute `num_classes`, or else the largest label of all splits plus one.
         image_range: the values that become -1 and 1; by default (0, 255) for integers and (-0.5, 0.5) for floats.
 
     Raises:
@@ -46,14 +53,16 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
         image_range: tuple[float, float] | None = None,
     ) -> None:
         self.path, self.split = expand_path(path), split
+        self.source = str(self.path)
         self._file: h5py.File | None = None
+        self._opened_by = -1
         with open_hdf5(self.path) as file:
             group = _split_group(file, split, self.path)
-            images, labels = group["images"], group["labels"]
+            images = group["images"]
             self._length = len(images)
             self.image_channels = 1 if images.ndim == 3 else images.shape[1]
-            self.num_classes = int(num_classes or file.attrs.get("num_classes") or labels[()].max() + 1)
-            self.uids: np.ndarray = group["uids"][()] if "uids" in group else np.arange(self._length)
+            self.num_classes = int(num_classes or file.attrs.get("num_classes") or _count_classes(self.path))
+            self.uids: NDArray[Any] = group["uids"][()] if "uids" in group else np.arange(self._length)
             default_range = (-0.5, 0.5) if images.dtype.kind == "f" else (0.0, 255.0)
         self._low, self._high = image_range or default_range
 
@@ -61,21 +70,25 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
         return self._length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        group = self.group
-        image = torch.from_numpy(group["images"][index].astype(np.float32))
+        name = f"{self.split}/{index}"
+        try:
+            image, labels = self.group["images"][index], self.group["labels"][index]
+        except OSError as error:
+            raise UserError(f"{self.path}: {name} cannot be read ({error}); the file is damaged") from error
+        image = torch.from_numpy(image.astype(np.float32))
         scaled = (image - self._low) * (2 / (self._high - self._low)) - 1
         return {
             "image": scaled if scaled.dim() == 3 else scaled[None],
-            "labels": torch.from_numpy(group["labels"][index].astype(np.uint8)),
-            "name": f"{self.split}/{index}",
+            "labels": label_maps(labels, self.num_classes, f"{self.path}: {name}"),
+            "name": name,
             "group": int(self.uids[index]),
         }
 
     @property
     def group(self) -> h5py.Group:
-        """The split's group in the open file."""
-        if self._file is None:
-            self._file = open_hdf5(self.path)
+        """The split's group in the file, which is opened anew in every process: a fork must not share its position."""
+        if self._file is None or self._opened_by != os.getpid():
+            self._file, self._opened_by = open_hdf5(self.path), os.getpid()
         return self._file[self.split]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -118,4 +131,35 @@ def _split_group(file: h5py.File, split: str, path: Path) -> h5py.Group:
         )
     if images[0] == 0:
         raise UserError(f"{path}: split {split!r} holds no images")
+    if "uids" in group and group["uids"].shape != images[:1]:
+        raise UserError(
+            f"{path}: in split {split!r} uids have shape {group['uids'].shape}; expected one of each of the "
+            f"{images[0]} images"
+        )
     return group
+
+
+def _count_classes(path: Path) -> int:
+    """The largest label of all splits plus one: the same C for each of them, though a class may occur in few."""
+    return _scan_classes(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _scan_classes(path: Path, _modified: int) -> int:
+    seen = {0, 1}
+    with open_hdf5(path) as file:
+        try:
+            for labels in (file[split]["labels"] for split in file if "labels" in file[split]):
+                for start in range(0, len(labels), _ROWS):
+                    block = labels[start : start + _ROWS]
+                    if block.max() > 1:
+                        seen.update(np.unique(block).tolist())
+        except OSError as error:
+            raise UserError(f"{path}: labels cannot be read ({error}); the file is damaged") from error
+    missing = sorted(set(range(int(max(seen)))) - seen)
+    if missing:
+        raise UserError(
+            f"{path}: labels reach {max(seen)}, but {len(missing)} lower classes such as {missing[0]} occur nowhere; "
+            f"expected classes 0 .. C-1. If that is meant so, set dataset_params.num_classes"
+        )
+    return len(seen)

@@ -5,18 +5,22 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from datasets.checks import check_item
+from datasets.normalisation import Normalisation
 from datasets.transforms import Augmentation
 from utils.errors import UserError
-from utils.noise import seed_from
+from utils.noise import derive_key, seed_from, uniform
 
 SPLITS = ("train", "val", "test")
+
+Batch = TypeVar("Batch")
 
 
 class AnnotatedDataset(Protocol):
@@ -36,6 +40,8 @@ class KnownDistribution(Protocol):
 
     def draw_labels(self, index: int, num_samples: int, seed: int = 0) -> Tensor: ...
 
+    def label_probabilities(self, index: int) -> Tensor: ...
+
 
 class TrainingBatch(NamedTuple):
     """Images (B x channels x H x W), a label map of each (B x H x W), and the indices and epochs they stand for (B)."""
@@ -47,7 +53,11 @@ class TrainingBatch(NamedTuple):
 
 
 class EvaluationBatch(NamedTuple):
-    """Images (B x channels x H x W), all label maps (B x A x H x W), which annotators are present (B x A), and more."""
+    """Images (B x channels x H x W), all label maps (B x A x H x W), which annotators are present (B x A), and more.
+
+    `original_labels` has the label maps of each image at their original size (A x H' x W'), where the data set gives
+    them, and is empty otherwise.
+    """
 
     images: Tensor
     labels: Tensor
@@ -55,6 +65,20 @@ class EvaluationBatch(NamedTuple):
     indices: Tensor
     names: list[str]
     groups: list[int]
+    original_labels: list[Tensor]
+
+
+@runtime_checkable
+class TrainingImages(Protocol):
+    """Images that are drawn in batches, wherever they are kept."""
+
+    device: torch.device
+    normalisation: Normalisation
+
+    def __len__(self) -> int: ...
+
+    def draw(self, indices: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Images of those indices (B) and of each the label map of one annotator, chosen by a uniform number (B)."""
 
 
 def load_dataset(dataset_file: str, split: str, dataset_params: Mapping[str, Any]) -> AnnotatedDataset:
@@ -78,41 +102,69 @@ def load_dataset(dataset_file: str, split: str, dataset_params: Mapping[str, Any
     return dataset
 
 
+class ItemByItem:
+    """A data set as it is, each item read when it is wanted."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, dataset: AnnotatedDataset) -> None:
+        self.dataset, self.normalisation = dataset, Normalisation.of(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def draw(self, indices: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TrainingImages`."""
+        items = [_checked_item(self.dataset, index) for index in indices.tolist()]
+        maps = [item["labels"] for item in items]
+        chosen = [map_[int(u * len(map_))].to(torch.uint8) for map_, u in zip(maps, uniforms.tolist(), strict=True)]
+        return _stacked([item["image"] for item in items]), torch.stack(chosen)
+
+
+class Batches(Generic[Batch]):
+    """What a data loader yields; a `UserError` of a worker process is raised here as it was raised there."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
 def training_batches(
-    dataset: AnnotatedDataset,
+    images: AnnotatedDataset | TrainingImages,
     pipeline: list[str],
     batch_size: int,
     first_step: int,
     last_step: int,
     seed: int,
     workers: int,
-) -> DataLoader[TrainingBatch]:
+) -> Batches[TrainingBatch]:
     """The batches of the optimiser steps `first_step` .. `last_step` - 1, the same whatever came before.
 
     Every epoch visits the images in an order of its own; steps run on across the end of an epoch. Order, annotator and
-    augmentation are functions of (seed, epoch, index).
+    augmentation are functions of (seed, epoch, index). What is kept on a CUDA device is drawn there, without workers.
     """
-    return DataLoader(
-        _TrainingView(dataset, Augmentation(pipeline), seed),
-        batch_sampler=_Steps(len(dataset), batch_size, first_step, last_step, seed),
-        collate_fn=_collate_training,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-    )
+    steps = _Steps(len(images), batch_size, first_step, last_step, seed)
+    if not isinstance(images, TrainingImages):
+        images = ItemByItem(images)
+    augmentation = Augmentation(pipeline, images.normalisation)
+    on_cpu = images.device.type == "cpu"
+    return _load(_TrainingView(images, augmentation, seed), steps, workers if on_cpu else 0, on_cpu)
 
 
 def evaluation_batches(
     dataset: AnnotatedDataset, indices: list[int], batch_size: int, workers: int
-) -> DataLoader[EvaluationBatch]:
+) -> Batches[EvaluationBatch]:
     """The images of `indices` in that order, with all of their label maps."""
-    return DataLoader(
-        _EvaluationView(dataset, indices),
-        batch_size=batch_size,
-        collate_fn=_collate_evaluation,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-    )
+    chunks = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    return _load(_EvaluationView(dataset), chunks, workers, pin_memory=True)
 
 
 def spread_indices(length: int, limit: int | None) -> list[int]:
@@ -122,19 +174,31 @@ def spread_indices(length: int, limit: int | None) -> list[int]:
     return [int((k + 0.5) * length / limit) for k in range(limit)]
 
 
-class _TrainingView(Dataset[Any]):
-    """Items by (epoch, index): the image with one annotator's label map, augmented."""
+class _View(Dataset[Any]):
+    """Whole batches by what is asked for, or the error as a value: a worker would turn it into a traceback."""
 
-    def __init__(self, dataset: AnnotatedDataset, augmentation: Augmentation, seed: int) -> None:
-        self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
+    def __getitem__(self, wanted: Any) -> Any:
+        try:
+            return self.batch(wanted)
+        except UserError as error:
+            return error
 
-    def __getitem__(self, epoch_and_index: tuple[int, int]) -> tuple[Tensor, Tensor, int, int]:
-        epoch, index = epoch_and_index
-        item = self.dataset[index]
-        rng = np.random.default_rng([self.seed, epoch, index])
-        labels = item["labels"][rng.integers(len(item["labels"]))]
-        image, labels = self.augmentation(item["image"], labels, int(rng.integers(2**63)))
-        return image, labels, index, epoch
+    def batch(self, wanted: Any) -> Any:
+        raise NotImplementedError
+
+
+class _TrainingView(_View):
+    """Batches by (epoch, index): each image with one annotator's label map, augmented."""
+
+    def __init__(self, images: TrainingImages, augmentation: Augmentation, seed: int) -> None:
+        self.images, self.augmentation, self.seed = images, augmentation, seed
+
+    def batch(self, wanted: list[tuple[int, int]]) -> TrainingBatch:
+        epochs, indices = torch.tensor(wanted).unbind(1)
+        keys = derive_key("augmentation", self.seed, epochs, indices)
+        images, labels = self.images.draw(indices, uniform(derive_key(keys, "annotator"), (1,))[:, 0])
+        images, labels = self.augmentation(images, labels, keys.to(images.device))
+        return TrainingBatch(images, labels, indices, epochs)
 
 
 class _Steps(Sampler[list[tuple[int, int]]]):
@@ -159,39 +223,59 @@ class _Steps(Sampler[list[tuple[int, int]]]):
             yield pairs
 
 
-class _EvaluationView(Dataset[Any]):
-    def __init__(self, dataset: AnnotatedDataset, indices: list[int]) -> None:
-        self.dataset, self.indices = dataset, indices
+class _EvaluationView(_View):
+    def __init__(self, dataset: AnnotatedDataset) -> None:
+        self.dataset = dataset
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    def batch(self, wanted: list[int]) -> EvaluationBatch:
+        items = [_checked_item(self.dataset, index) for index in wanted]
+        images = _stacked([item["image"] for item in items])
+        most = max(len(item["labels"]) for item in items)
+        labels = torch.zeros((len(items), most, *images.shape[-2:]), dtype=torch.uint8)
+        present = torch.zeros((len(items), most), dtype=torch.bool)
+        for row, item in enumerate(items):
+            labels[row, : len(item["labels"])] = item["labels"]
+            present[row, : len(item["labels"])] = True
+        return EvaluationBatch(
+            images,
+            labels,
+            present,
+            torch.tensor(wanted),
+            [item["name"] for item in items],
+            [int(item.get("group", index)) for index, item in zip(wanted, items, strict=True)],
+            [item["original_labels"] for item in items if "original_labels" in item],
+        )
 
-    def __getitem__(self, position: int) -> tuple[int, dict[str, Any]]:
-        index = self.indices[position]
-        return index, self.dataset[index]
 
-
-def _collate_training(items: list[tuple[Tensor, Tensor, int, int]]) -> TrainingBatch:
-    images, labels, indices, epochs = zip(*items, strict=True)
-    return TrainingBatch(torch.stack(images), torch.stack(labels), torch.tensor(indices), torch.tensor(epochs))
-
-
-def _collate_evaluation(indexed: list[tuple[int, dict[str, Any]]]) -> EvaluationBatch:
-    indices, items = zip(*indexed, strict=True)
-    most = max(len(item["labels"]) for item in items)
-    labels = torch.zeros((len(items), most, *items[0]["labels"].shape[1:]), dtype=torch.uint8)
-    present = torch.zeros((len(items), most), dtype=torch.bool)
-    for row, item in enumerate(items):
-        labels[row, : len(item["labels"])] = item["labels"]
-        present[row, : len(item["labels"])] = True
-    return EvaluationBatch(
-        torch.stack([item["image"] for item in items]),
-        labels,
-        present,
-        torch.tensor(indices),
-        [item["name"] for item in items],
-        [int(item.get("group", index)) for index, item in indexed],
+def _load(view: _View, wanted: Any, workers: int, pin_memory: bool) -> Batches[Any]:
+    return Batches(
+        DataLoader(
+            view,
+            batch_size=None,
+            sampler=wanted,
+            collate_fn=_unchanged,
+            num_workers=workers,
+            pin_memory=pin_memory and torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+        )
     )
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _checked_item(dataset: AnnotatedDataset, index: int) -> dict[str, Any]:
+    item = dataset[index]
+    check_item(item, dataset, index)
+    return item
+
+
+def _stacked(images: list[Tensor]) -> Tensor:
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        raise UserError(f"images of one batch have different sizes: {', '.join(map(str, sorted(shapes)))}")
+    return torch.stack(images)
 
 
 def _import_module(name: str) -> Any:

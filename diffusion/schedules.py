@@ -3,6 +3,7 @@
 A table has T + 1 entries and is indexed by the time itself: entry 0 is 1 (the data), entry T is close to 0 (noise).
 """
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable
@@ -45,6 +46,11 @@ def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor
         raise UserError(f"unknown schedule {schedule!r}; there are: {', '.join(SCHEDULES)}")
     if time_steps < 1:
         raise UserError(f"time_steps is {time_steps}; a process needs at least 1 step")
+    try:
+        inspect.signature(SCHEDULES[schedule]).bind(time_steps, **settings)
+    except TypeError as error:
+        takes = ", ".join(list(inspect.signature(SCHEDULES[schedule]).parameters)[1:])
+        raise UserError(f"beta_schedule_params: {error}; the {schedule} schedule takes: {takes}") from error
     table = SCHEDULES[schedule](time_steps, **settings)
     if not bool((table[1:] < table[:-1]).all()) or float(table[-1]) < 0:
         raise UserError(f"the {schedule} schedule with {settings} does not decrease from 1 towards 0")

@@ -2,17 +2,20 @@
 
 from evaluation.panels import sample_panel
 from evaluation.predictors import Prediction, Predictor, always_empty, majority_vote, model_samples, oracle
-from evaluation.scores import METRICS, Scores, score
+from evaluation.protocol import Entry, evaluate, references
+from evaluation.scores import Scores, score
 
 __all__ = [
-    "METRICS",
+    "Entry",
     "Prediction",
     "Predictor",
     "Scores",
     "always_empty",
+    "evaluate",
     "majority_vote",
     "model_samples",
     "oracle",
+    "references",
     "sample_panel",
     "score",
 ]

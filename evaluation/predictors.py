@@ -43,13 +43,13 @@ def model_samples(model: CCDM, num_samples: int, sampling: Sampling, seed: int, 
     return predict
 
 
-def oracle(dataset: KnownDistribution, num_classes: int, num_samples: int, seed: int) -> Predictor:
-    """`num_samples` fresh draws from the true distribution: what a perfect model would score."""
+def oracle(dataset: KnownDistribution, num_samples: int, seed: int) -> Predictor:
+    """`num_samples` fresh draws from the true distribution, and its exact probabilities: a perfect model."""
 
     def predict(batch: EvaluationBatch) -> Prediction:
-        seeds = seed_from("oracle", seed)
-        labels = torch.stack([dataset.draw_labels(int(index), num_samples, seeds) for index in batch.indices])
-        return Prediction(labels, label_frequencies(labels, num_classes))
+        draws_seed, indices = seed_from("oracle", seed), batch.indices.tolist()
+        labels = torch.stack([dataset.draw_labels(index, num_samples, draws_seed) for index in indices])
+        return Prediction(labels, torch.stack([dataset.label_probabilities(index) for index in indices]).float())
 
     return predict
 

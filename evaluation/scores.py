@@ -1,61 +1,103 @@
 """Scoring a predictor on a split, image by image."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
-from datasets.loading import EvaluationBatch
+from datasets import AnnotatedDataset
+from datasets.loading import EvaluationBatch, evaluation_batches
+from evaluation.measures import BINS, column, measure
 from evaluation.predictors import Predictor
-from utils.metrics import ImageTable, Interval, PairwiseIoU, bootstrap_interval, ged_from, hm_iou_from
-
-METRICS = ("ged", "hm_iou", "diversity_labels", "diversity_samples")
+from evaluation.store import Row, RowStore
+from utils.metrics import Interval, bootstrap_interval, expected_calibration_error_from
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of every image, and how long they took to predict.
+    """The results of every image: one row each, sorted by the images' indices.
 
     Attributes:
-        rows: one array per metric, sorted by the images' indices, and `key`, those indices.
-        groups: the patient (or other group) of each row.
-        num_samples: label maps per image.
-        seconds_per_image: wall time of the prediction.
+        rows: `index`, `name`, `group`, `seconds`, one number per measure (see `evaluation.measures`), and the bins.
+        counts: the numbers of samples at which GED, HM-IoU and sample diversity were read.
     """
 
-    rows: dict[str, NDArray[Any]]
-    groups: NDArray[np.int64]
-    num_samples: int
-    seconds_per_image: float
+    rows: list[Row]
+    counts: list[int]
 
-    def mean(self, metric: str) -> float:
+    def values(self, measure: str, count: int = 0) -> NDArray[np.float64]:
+        """One number per image."""
+        return np.array([row[column(measure, count)] for row in self.rows])
+
+    def mean(self, measure: str, count: int = 0) -> float:
         """The mean over images."""
-        return float(self.rows[metric].mean())
+        return float(self.values(measure, count).mean())
 
-    def interval(self, metric: str) -> Interval:
-        """The mean with its 95 % bootstrap interval; images of one group are drawn together."""
-        return bootstrap_interval(self.rows[metric], self.groups)
+    def interval(self, measure: str, count: int = 0) -> Interval:
+        """The mean with its 95 % bootstrap interval; images of one group (patient) are drawn together."""
+        return bootstrap_interval(self.values(measure, count), [row["group"] for row in self.rows])
+
+    def bins(self, which: str) -> Tensor:
+        """Calibration bins summed over images: 3 x bins; `which` is one of `BINS`."""
+        return torch.tensor([row[which] for row in self.rows], dtype=torch.float64).sum(0)
+
+    def calibration_error(self, which: str) -> float:
+        """Expected calibration error over all pixels of all images."""
+        return float(expected_calibration_error_from(self.bins(which)))
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Wall time of the prediction per image."""
+        return float(np.mean([row["seconds"] for row in self.rows]))
 
 
 def score(
-    predictor: Predictor, batches: Iterable[EvaluationBatch], num_classes: int, title: str | None = None
+    predictor: Predictor,
+    dataset: AnnotatedDataset,
+    indices: list[int],
+    counts: list[int],
+    *,
+    batch_size: int = 16,
+    workers: int = 0,
+    store: RowStore | None = None,
+    title: str | None = None,
 ) -> Scores:
-    """Predict and score every image. A `title` shows a progress bar."""
-    table = ImageTable([*METRICS, "group"])
-    seconds, num_samples, num_images = 0.0, 0, 0
-    for batch in tqdm(batches, desc=title, disable=title is None, leave=False):
-        start = time.perf_counter()
-        samples = predictor(batch).labels
-        seconds += time.perf_counter() - start
-        num_samples, num_images = samples.shape[1], num_images + len(samples)
-        pairs = PairwiseIoU.of(batch.labels, samples, num_classes, batch.present)
-        energy = ged_from(pairs)
-        values = {**energy._asdict(), "hm_iou": hm_iou_from(pairs), "group": torch.tensor(batch.groups)}
-        table.update(batch.indices, values)
-    rows = table.compute()
-    return Scores(rows, rows.pop("group").astype(np.int64), num_samples, seconds / max(1, num_images))
+    """Predict and score the images of `indices`, without those that `store` already holds.
+
+    A predictor that gives fewer samples than a count asks for is read at what it gives. A `title` shows progress.
+    """
+    store = store or RowStore()
+    todo = [index for index in indices if index not in store.rows]
+    for batch in tqdm(
+        evaluation_batches(dataset, todo, batch_size, workers), desc=title, disable=title is None, leave=False
+    ):
+        store.add(_rows(predictor, batch, dataset.num_classes, counts))
+    rows = [store.rows[index] for index in sorted(indices)]
+    return Scores(rows, [count for count in sorted({*counts, 1}) if column("ged", count) in rows[0]])
+
+
+def _rows(predictor: Predictor, batch: EvaluationBatch, num_classes: int, counts: list[int]) -> list[Row]:
+    start = time.perf_counter()
+    prediction = predictor(batch)
+    seconds = (time.perf_counter() - start) / len(batch.images)
+    available = prediction.labels.shape[1]
+    values = measure(batch, prediction, num_classes, [count for count in counts if count <= available] or [available])
+    columns: dict[str, list[Any]] = {name: tensor.tolist() for name, tensor in values.items()}
+    return [
+        {
+            "index": int(index),
+            "name": batch.names[row],
+            "group": batch.groups[row],
+            "seconds": seconds,
+            **{name: cells[row] for name, cells in columns.items()},
+        }
+        for row, index in enumerate(batch.indices)
+    ]
+
+
+__all__ = ["BINS", "Scores", "score"]

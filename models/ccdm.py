@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diffusion import CategoricalDiffusion, alpha_bar_table, reverse_process
 from diffusion.likelihood import bits_per_pixel
 from diffusion.samplers import LastStep, Step
+from models.dino import Encoder
 from models.unet import UNet, UNetShape
 from utils.errors import UserError
 from utils.noise import derive_key, image_keys, uniform
@@ -36,18 +37,40 @@ class Samples(NamedTuple):
     probabilities: Tensor
 
 
+class Pack(NamedTuple):
+    """M of the label maps that were asked for, as they leave the chain.
+
+    Attributes:
+        of_image: the image of each, 0 .. B-1, int64, M.
+        number: the number of each among the samples of its image, 0 .. S-1, int64, M.
+        labels: the drawn label maps, uint8, M x H x W.
+        probabilities: the last step's class probabilities, M x C x H x W.
+    """
+
+    of_image: Tensor
+    number: Tensor
+    labels: Tensor
+    probabilities: Tensor
+
+
 class CCDM(nn.Module):
     """A conditional categorical diffusion model: p(label map | image) (Zbinden et al., ICCV 2023)."""
 
-    def __init__(self, network: UNetShape, process: ProcessShape) -> None:
+    def __init__(self, network: UNetShape, process: ProcessShape, encoder: Encoder | None = None) -> None:
         super().__init__()
+        _check_encoder(network, encoder)
         self.unet = UNet(network)
+        self.encoder = encoder
         table = alpha_bar_table(process.beta_schedule, process.time_steps, **process.beta_schedule_params)
         self.process = CategoricalDiffusion(network.num_classes, table)
 
-    def forward(self, x_t: Tensor, t: Tensor, images: Tensor) -> Tensor:
-        """Logits of p(x_0 | x_t, image): B x C x H x W. See `UNet.forward`."""
-        return self.unet(x_t, t, images)
+    def forward(self, x_t: Tensor, t: Tensor, images: Tensor, features: Tensor | None = None) -> Tensor:
+        """Logits of p(x_0 | x_t, image): B x C x H x W. Without `features` they are computed. See `UNet.forward`."""
+        return self.unet(x_t, t, images, self.features(images) if features is None else features)
+
+    def features(self, images: Tensor) -> Tensor | None:
+        """The second condition of images, B x channels x H / stride x W / stride, where the network takes one."""
+        return None if self.encoder is None else self.encoder(images)
 
     def loss(self, images: Tensor, labels: Tensor, keys: Tensor, class_weights: Tensor | None = None) -> Tensor:
         """The training loss of every image, in nats: shape B. Divide its sum by the global batch size.
@@ -95,22 +118,42 @@ class CCDM(nn.Module):
         Raises:
             UserError: for an unknown sampler, impossible numbers, or images of the wrong shape.
         """
+        shape = (images.shape[-2], images.shape[-1])
+        labels = torch.empty((len(images), num_samples, *shape), dtype=torch.uint8, device=images.device)
+        total = torch.zeros((len(images), self.process.num_classes, *shape), device=images.device)
+        for pack in self.packs(
+            images, num_samples, steps, sampler, seed, eta=eta, last_step=last_step, max_batch=max_batch, keys=keys
+        ):
+            labels[pack.of_image, pack.number] = pack.labels
+            total.index_add_(0, pack.of_image, pack.probabilities.to(total.dtype))
+        return Samples(labels, total / num_samples)
+
+    @torch.no_grad()
+    def packs(
+        self,
+        images: Tensor,
+        num_samples: int = 1,
+        steps: int | None = None,
+        sampler: str = "ancestral",
+        seed: int = 0,
+        *,
+        eta: float = 0.0,
+        last_step: LastStep = "argmax",
+        max_batch: int = 64,
+        keys: Tensor | None = None,
+    ) -> Iterator[Pack]:
+        """What `sample` draws, with the probabilities of every sample, at most `max_batch` at a time; see there."""
         self._check(images)
         if num_samples < 1 or max_batch < 1:
             raise UserError(f"num_samples ({num_samples}) and max_batch ({max_batch}) must be at least 1")
         pair_keys = self._sample_keys(images, num_samples, seed, keys).flatten()
-        shape = (images.shape[-2], images.shape[-1])
-        labels = torch.empty((len(pair_keys), *shape), dtype=torch.uint8, device=images.device)
-        total = torch.zeros((len(images), self.process.num_classes, *shape), device=images.device)
-        for start in range(0, len(pair_keys), max_batch):
-            pack = slice(start, min(start + max_batch, len(pair_keys)))
-            of_image = torch.arange(pack.start, pack.stop, device=images.device) // num_samples
-            chain = self._chain(images[of_image], pair_keys[pack], steps, sampler, eta, last_step)
-            for step in chain:
+        features = self.features(images)
+        for pairs in torch.arange(len(pair_keys), device=images.device).split(max_batch):
+            of_image = pairs // num_samples
+            conditions = images[of_image], None if features is None else features[of_image]
+            for step in self._chain(conditions, pair_keys[pairs], steps, sampler, eta, last_step):
                 last = step
-            labels[pack] = last.x_s
-            total.index_add_(0, of_image, last.probabilities.to(total.dtype))
-        return Samples(labels.view(len(images), num_samples, *shape), total / num_samples)
+            yield Pack(of_image, pairs % num_samples, last.x_s, last.probabilities)
 
     @torch.no_grad()
     def trajectory(
@@ -118,21 +161,31 @@ class CCDM(nn.Module):
     ) -> Iterator[Step]:
         """The chain of the first sample of each image, step by step, for film strips."""
         self._check(images)
-        yield from self._chain(images, self._sample_keys(images, 1, seed, None)[:, 0], steps, sampler, eta, "argmax")
+        conditions = images, self.features(images)
+        yield from self._chain(
+            conditions, self._sample_keys(images, 1, seed, None)[:, 0], steps, sampler, eta, "argmax"
+        )
 
     @torch.no_grad()
     def bits_per_pixel(self, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
         """The bound on -log2 p(label map | image) per pixel, float64 of shape B (T network calls)."""
         self._check(images)
-        keys = derive_key(seed, image_keys(images))
-        return bits_per_pixel(self.process, lambda x_t, t: self(x_t, t, images), labels, keys)
+        keys, features = derive_key(seed, image_keys(images)), self.features(images)
+        return bits_per_pixel(self.process, lambda x_t, t: self.unet(x_t, t, images, features), labels, keys)
 
     def _chain(
-        self, images: Tensor, keys: Tensor, steps: int | None, sampler: str, eta: float, last_step: LastStep
+        self,
+        conditions: tuple[Tensor, Tensor | None],
+        keys: Tensor,
+        steps: int | None,
+        sampler: str,
+        eta: float,
+        last_step: LastStep,
     ) -> Iterator[Step]:
+        images, features = conditions
         return reverse_process(
             self.process,
-            lambda x_t, t: self(x_t, t, images),
+            lambda x_t, t: self.unet(x_t, t, images, features),
             keys,
             (images.shape[-2], images.shape[-1]),
             steps=self.process.time_steps if steps is None else steps,
@@ -149,3 +202,19 @@ class CCDM(nn.Module):
         channels = self.unet.shape.image_channels
         if images.dim() != 4 or images.shape[1] != channels:
             raise UserError(f"images of shape {tuple(images.shape)}; the network takes batch x {channels} x H x W")
+
+
+def _check_encoder(network: UNetShape, encoder: Encoder | None) -> None:
+    feature = network.feature
+    if (feature is None) != (encoder is None):
+        raise UserError("features need both a network that takes them and an encoder that makes them; one is missing")
+    if feature is None or encoder is None:
+        return
+    made = encoder.shape.architecture.channels, encoder.shape.output_stride
+    if made != (feature.channels, feature.output_stride):
+        raise UserError(
+            f"the network takes {feature.channels} channels of features at stride {feature.output_stride}; "
+            f"{encoder.shape.model} makes {made[0]} at stride {made[1]}"
+        )
+    if network.image_channels != 3:
+        raise UserError(f"{encoder.shape.model} takes images of 3 channels; these have {network.image_channels}")

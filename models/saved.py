@@ -2,21 +2,37 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
-
-from torch import nn
+from typing import Any, NamedTuple
 
 from models.ccdm import CCDM, ProcessShape
+from models.dino import DinoEncoder, Encoder, EncoderShape, FrozenEncoder
+from models.dino_weights import build_encoder
 from models.unet import FeatureCondition, UNetShape
+from models.weights import load_weights
 from utils.errors import UserError
 
 
-def describe(network: UNetShape, process: ProcessShape) -> dict[str, dict[str, Any]]:
-    """The shape of a model as plain data, under the names that checkpoints use."""
-    return {"network": dataclasses.asdict(network), "process": dataclasses.asdict(process)}
+class Shapes(NamedTuple):
+    """All that is needed to build a model, but for the weights."""
+
+    network: UNetShape
+    process: ProcessShape
+    encoder: EncoderShape | None = None
 
 
-def shapes_of(contents: Mapping[str, Any]) -> tuple[UNetShape, ProcessShape]:
+def describe(network: UNetShape, process: ProcessShape, encoder: Encoder | None = None) -> dict[str, Any]:
+    """The shape of a model as plain data, under the names that checkpoints use.
+
+    A frozen encoder's weights are not saved with a model; their digest is, so that they are known again.
+    """
+    described = {"network": dataclasses.asdict(network), "process": dataclasses.asdict(process)}
+    if encoder is not None:
+        digest = encoder.digest if isinstance(encoder, FrozenEncoder) else None
+        described["encoder"] = {**dataclasses.asdict(encoder.shape), "digest": digest}
+    return described
+
+
+def shapes_of(contents: Mapping[str, Any]) -> Shapes:
     """The shapes in a checkpoint's contents.
 
     Raises:
@@ -26,38 +42,59 @@ def shapes_of(contents: Mapping[str, Any]) -> tuple[UNetShape, ProcessShape]:
         network = dict(contents["network"])
         if network.get("feature") is not None:
             network["feature"] = FeatureCondition(**network["feature"])
-        return UNetShape(**network), ProcessShape(**contents["process"])
+        encoder = {name: value for name, value in contents.get("encoder", {}).items() if name != "digest"}
+        return Shapes(
+            UNetShape(**network), ProcessShape(**contents["process"]), EncoderShape(**encoder) if encoder else None
+        )
     except TypeError as error:
         raise UserError(f"the checkpoint does not describe a network that this software knows: {error}") from error
 
 
-def restore(contents: Mapping[str, Any]) -> CCDM:
+def restore(contents: Mapping[str, Any], encoder_weights: str | None = None) -> CCDM:
     """The model of a checkpoint with its averaged weights, ready to sample.
 
+    Args:
+        contents: of the checkpoint.
+        encoder_weights: file of a frozen encoder's weights; None takes the one that training took.
+
     Raises:
-        UserError: where the weights do not fit the network that the checkpoint describes.
+        UserError: where the weights do not fit the network that the checkpoint describes, or the encoder's cannot be
+            had or are others than in training.
     """
-    model = CCDM(*shapes_of(contents))
+    shapes = shapes_of(contents)
+    encoder = None if shapes.encoder is None else restore_encoder(shapes.encoder, contents, encoder_weights)
+    model = CCDM(shapes.network, shapes.process, encoder)
     load_weights(model, contents["average"])
     return model.eval().requires_grad_(False)
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Load weights of exactly the same names and shapes.
+def restore_encoder(
+    shape: EncoderShape, contents: Mapping[str, Any], weights: str | None = None, cache: str | None = None
+) -> Encoder:
+    """The encoder of a checkpoint; one that was trained awaits its weights, which come with the network's.
 
     Raises:
-        UserError: naming the first tensor that is missing, unknown, or of another shape.
+        UserError: where a frozen encoder's weights cannot be had, or are others than in training.
     """
-    expected = model.state_dict()
-    for name, tensor in expected.items():
-        if name not in weights:
-            raise UserError(f"the checkpoint is of another network: it lacks the tensor {name}")
-        if weights[name].shape != tensor.shape:
-            raise UserError(
-                f"the checkpoint is of another network: {name} has shape {tuple(weights[name].shape)} there, "
-                f"{tuple(tensor.shape)} here"
-            )
-    unknown = [name for name in weights if name not in expected]
-    if unknown:
-        raise UserError(f"the checkpoint is of another network: the tensor {unknown[0]} has no place here")
-    model.load_state_dict(weights)
+    if shape.train:
+        return DinoEncoder(shape)
+    if weights is None:
+        trained_with = contents["settings"].get("feature_cond_encoder", {}).get("weights")
+        weights = contents.get("encoder_weights", trained_with)
+    encoder = build_encoder(shape, weights, cache)
+    check_digest(encoder, contents)
+    return encoder
+
+
+def check_digest(encoder: Encoder | None, contents: Mapping[str, Any]) -> None:
+    """See that a frozen encoder has the weights that a checkpoint's network was trained with.
+
+    Raises:
+        UserError: where it has others.
+    """
+    digest = contents.get("encoder", {}).get("digest")
+    if isinstance(encoder, FrozenEncoder) and digest is not None and digest != encoder.digest:
+        raise UserError(
+            f"the weights of {encoder.shape.model} are not those that the checkpoint was trained with; name their file "
+            f"in feature_cond_encoder.weights"
+        )

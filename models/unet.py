@@ -1,6 +1,7 @@
 """The denoising network: the U-Net of ADM over label map and image, with an optional second condition of features."""
 
 import dataclasses
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,13 @@ class FeatureCondition:
     target_layer: int
 
 
+class Joint(NamedTuple):
+    """What comes into an input block: its downsampling factor, and channels without those of features."""
+
+    factor: int
+    channels: int
+
+
 @dataclasses.dataclass(frozen=True)
 class UNetShape:
     """All that is needed to build a U-Net. The defaults are the LIDC network of the paper, 9.06 M parameters.
@@ -35,8 +43,8 @@ class UNetShape:
     Attributes:
         num_classes: C; the network reads one-hot label maps and returns C logits per pixel.
         image_channels: channels of the image.
-        base_channels: channels of the first level; a multiple of 32.
-        channel_mult: channels of each level, as a multiple of the first's; each level but the last halves the sides.
+        base_channels: what `channel_mult` multiplies; the time embedding has 4 times as many channels.
+        channel_mult: channels of each level / base_channels; each level but the last halves the sides.
         attention_resolutions: downsampling factors at which residual blocks are followed by attention.
         num_res_blocks: residual blocks a level on the way down, and one more on the way up.
         num_heads: heads of the attention where `num_head_channels` is -1.
@@ -67,6 +75,33 @@ class UNetShape:
                 raise UserError(f"a level of {channels} channels cannot be cut into {self.num_heads} heads")
             if self.num_head_channels != -1 and (self.num_head_channels < 1 or channels % self.num_head_channels):
                 raise UserError(f"a level of {channels} channels cannot be cut into heads of {self.num_head_channels}")
+        if self.feature is not None:
+            self._check_feature(self.feature)
+
+    def _check_feature(self, feature: FeatureCondition) -> None:
+        joints = {index: joint for index, joint in self.joints().items() if joint.factor == feature.output_stride}
+        if feature.target_layer not in joints:
+            choice = f"take {' or '.join(map(str, joints))}" if joints else f"the network goes down to {self.stride}"
+            raise UserError(
+                f"features of output_stride {feature.output_stride} cannot join at target_layer "
+                f"{feature.target_layer}: no residual block at that stride; {choice}"
+            )
+        channels = joints[feature.target_layer].channels + feature.channels
+        if feature.channels < 1 or channels % NORM_GROUPS:
+            raise UserError(
+                f"{feature.channels} channels of features joined to {channels - feature.channels} at target_layer "
+                f"{feature.target_layer}: group normalisation needs a multiple of 32"
+            )
+
+    def joints(self) -> dict[int, Joint]:
+        """The input blocks that begin with a residual block, by their index: features can join there."""
+        joints, index, channels = {}, 1, self.base_channels * self.channel_mult[0]
+        for level, mult in enumerate(self.channel_mult):
+            for _ in range(self.num_res_blocks):
+                joints[index] = Joint(1 << level, channels)
+                index, channels = index + 1, self.base_channels * mult
+            index += 1  # the block that halves the sides
+        return joints
 
     @property
     def stride(self) -> int:
@@ -80,24 +115,24 @@ class UNet(nn.Module):
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
         self.shape = shape
-        base = shape.base_channels
-        self.embedding_channels = 4 * base
+        first = shape.base_channels * shape.channel_mult[0]
+        self.embedding_channels = 4 * shape.base_channels
         self.time_embed = nn.Sequential(
-            nn.Linear(base, self.embedding_channels),
+            nn.Linear(shape.base_channels, self.embedding_channels),
             nn.SiLU(),
             nn.Linear(self.embedding_channels, self.embedding_channels),
         )
         self.input_blocks = nn.ModuleList(
-            [TimedSequential([nn.Conv2d(shape.num_classes + shape.image_channels, base, 3, padding=1)])]
+            [TimedSequential([nn.Conv2d(shape.num_classes + shape.image_channels, first, 3, padding=1)])]
         )
-        skips = self._build_down(base)
+        skips = self._build_down(first)
         channels = skips[-1]
         self.middle_block = TimedSequential(
             [self._res_block(channels, channels), self._attention(channels), self._res_block(channels, channels)]
         )
         self.output_blocks = self._build_up(channels, skips)
         self.out = nn.Sequential(
-            nn.GroupNorm(NORM_GROUPS, base), nn.SiLU(), zero_init(nn.Conv2d(base, shape.num_classes, 3, padding=1))
+            nn.GroupNorm(NORM_GROUPS, first), nn.SiLU(), zero_init(nn.Conv2d(first, shape.num_classes, 3, padding=1))
         )
 
     def forward(self, x_t: Tensor, t: Tensor, images: Tensor, features: Tensor | None = None) -> Tensor:
@@ -112,7 +147,11 @@ class UNet(nn.Module):
         Returns:
             B x C x H x W. Sides that the network cannot halve often enough are padded by repeating the border, and the
             padding is cut off again.
+
+        Raises:
+            UserError: for features that are missing, not asked for, of another shape, or of an image that is padded.
         """
+        self._check(images, features)
         embedding = self.time_embed(time_embedding(t, self.shape.base_channels).to(images.dtype))
         one_hot = F.one_hot(x_t.long(), self.shape.num_classes).movedim(-1, 1).to(images.dtype)
         height, width = x_t.shape[-2:]
@@ -121,8 +160,8 @@ class UNet(nn.Module):
 
         skips = []
         for index, block in enumerate(self.input_blocks):
-            if self.shape.feature is not None and index == self.shape.feature.target_layer:
-                h = torch.cat([h, self._checked(features, h)], dim=1)
+            if features is not None and self.shape.feature is not None and index == self.shape.feature.target_layer:
+                h = torch.cat([h, features.to(h.dtype)], dim=1)
             h = block(h, embedding)
             skips.append(h)
         h = self.middle_block(h, embedding)
@@ -178,11 +217,20 @@ class UNet(nn.Module):
         feature = self.shape.feature
         return feature.channels if feature is not None and feature.target_layer == len(self.input_blocks) else 0
 
-    def _checked(self, features: Tensor | None, h: Tensor) -> Tensor:
-        assert self.shape.feature is not None
-        expected = (h.shape[0], self.shape.feature.channels, *h.shape[-2:])
+    def _check(self, images: Tensor, features: Tensor | None) -> None:
+        feature, (height, width) = self.shape.feature, images.shape[-2:]
+        if feature is None:
+            if features is not None:
+                raise UserError("features were given to a network without a feature condition")
+            return
+        if height % self.shape.stride or width % self.shape.stride:
+            raise UserError(
+                f"images of {height} x {width}: with features, both sides must be multiples of {self.shape.stride}"
+            )
+        stride = feature.output_stride
+        expected = (len(images), feature.channels, height // stride, width // stride)
         if features is None or tuple(features.shape) != expected:
             found = "none" if features is None else str(tuple(features.shape))
-            block = self.shape.feature.target_layer
-            raise UserError(f"input block {block} takes features of shape {expected}, but was given {found}")
-        return features.to(h.dtype)
+            raise UserError(
+                f"input block {feature.target_layer} takes features of shape {expected}, but was given {found}"
+            )

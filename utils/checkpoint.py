@@ -1,10 +1,11 @@
 """Checkpoint files: written whole or not at all, read without running anything that is in them."""
 
-import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from utils.errors import UserError
@@ -15,6 +16,17 @@ FORMAT_VERSION = 1
 
 _KIND = "ccdm"
 _REQUIRED = ("settings", "network", "process", "model", "average", "step")
+
+_REBUILD, _SCALAR = np.empty(0).__reduce__()[0], np.float64().__reduce__()[0]
+_NUMPY: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFD"),
+    *((function, f"{module}.multiarray.{name}")
+      for module in ("numpy.core", "numpy._core")  # before and since NumPy 2
+      for function, name in ((_REBUILD, "_reconstruct"), (_SCALAR, "scalar"))),
+]  # fmt: skip
+"""What a file with arrays of numbers asks for; optimisers and schedulers of other software keep such arrays."""
 
 
 def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
@@ -27,7 +39,14 @@ def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
     if missing:
         raise KeyError(f"a checkpoint needs {missing}")
     whole = {"kind": _KIND, "format_version": FORMAT_VERSION, **contents}
-    write_atomically(path, lambda temporary: torch.save(whole, temporary))
+
+    def write(temporary: Path) -> None:
+        try:
+            torch.save(whole, temporary)
+        except RuntimeError as error:  # how PyTorch reports a full disk
+            raise UserError(f"{path} cannot be written, is the disk full? {_first_line(error)}") from error
+
+    write_atomically(path, write)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -37,13 +56,42 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: for a file that is missing, truncated, not a checkpoint of this software, or of a later version.
     """
     path = expand_path(path)
+    return checked_checkpoint(path, read_torch_file(path))
+
+
+def read_torch_file(path: Path) -> Any:
+    """What `torch.save` wrote, on the CPU: tensors, NumPy arrays, numbers, text, and containers of them.
+
+    Raises:
+        UserError: for a file that is missing, damaged, or holds anything else. Nothing in it is run.
+    """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        with torch.serialization.safe_globals(_NUMPY):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises inside the unpickler can be anything
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        if foreign is not None:
+            raise UserError(
+                f"{path} is not a checkpoint that can be read safely: it asks for {foreign[1]}, and only tensors, "
+                f"numbers and text are read"
+            ) from error
         raise UserError(f"{path} is not a checkpoint, or it is damaged or cut off: {_first_line(error)}") from error
-    if not isinstance(contents, dict) or contents.get("kind") != _KIND:
+
+
+def is_checkpoint(contents: Any) -> bool:
+    """Whether a file's contents are a checkpoint of this software, of whatever version."""
+    return isinstance(contents, dict) and contents.get("kind") == _KIND
+
+
+def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
+    """The contents of a file, once they have been found to be a checkpoint of this software.
+
+    Raises:
+        UserError: for other contents, a later version, and parts that are missing.
+    """
+    if not is_checkpoint(contents):
         raise UserError(f"{path} is not a checkpoint of this software")
     version = contents.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -61,7 +109,7 @@ def find_checkpoint(pattern: str) -> Path:
         UserError: where there is none.
     """
     path = expand_path(pattern)
-    if not any(sign in pattern for sign in "*?["):
+    if path.exists() or not any(sign in pattern for sign in "*?["):
         return path
     anchor = Path(path.anchor)
     matches = list(anchor.glob(str(path.relative_to(anchor))) if path.is_absolute() else Path().glob(str(path)))

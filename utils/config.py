@@ -33,7 +33,7 @@ def load_settings(schema: type[SettingsType], arguments: Sequence[str], default_
     for keys, value in changes:
         if keys == ["dataset_file"]:
             settings["dataset_file"] = value
-    settings = _merge(settings, recipes.get(settings.get("dataset_file"), {}))
+    settings = _merge(settings, recipes.get(str(settings.get("dataset_file")), {}))
     for keys, value in changes:
         settings = _merge(settings, _nested(keys, value))
     return check_settings(schema, settings, str(file))
@@ -113,7 +113,7 @@ def _numbers(value: Any) -> Any:
 def _explain(schema: type[BaseModel], problem: Any) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        names = _all_keys(schema)
+        names = [name for name in _all_keys(schema) if not path.startswith(f"{name}.")]
         close = difflib.get_close_matches(path, names, n=1, cutoff=0.5) or [
             name for name in names if name.split(".")[-1] == path.split(".")[-1]
         ]
@@ -128,9 +128,9 @@ def _explain(schema: type[BaseModel], problem: Any) -> str:
 def _all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in schema.model_fields.items():
-        keys.append(prefix + name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             keys += _all_keys(field.annotation, f"{prefix}{name}.")
+        keys.append(prefix + name)
     return keys
 
 

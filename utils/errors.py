@@ -10,8 +10,14 @@ class UserError(ValueError):
     """Something the user can mend: the message says what was wrong, where, and what would have worked."""
 
 
-def run_script(main: Callable[[Sequence[str]], None]) -> None:
-    """Run a script's `main(argv)`; a `UserError` ends it with its message on stderr and exit status 2."""
+def run_script(main: Callable[[Sequence[str]], None], manual: str | None) -> None:
+    """Run a script's `main(argv)`; a `UserError` ends it with its message on stderr and exit status 2.
+
+    `--help` prints the manual, the script's docstring.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(manual)
+        return
     try:
         main(sys.argv[1:])
     except UserError as error:

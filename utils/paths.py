@@ -1,5 +1,6 @@
 """Paths as users write them, and writing files so that nobody sees half of one."""
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -39,4 +40,5 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -12,10 +12,10 @@ from utils.paths import expand_path
 LOGGER = logging.getLogger("ccdm")
 
 
-def run_folder(output_path: str, dataset_file: str) -> Path:
+def run_folder(output_path: str, dataset_file: str, setting: str = "output_path") -> Path:
     """The folder that `output_path` names, made if need be: `${NOW}` is the time, `${DATASET}` the data set's name.
 
-    Raises:
+    `setting` is what the user calls it. Raises:
         UserError: where it cannot be made or written.
     """
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -24,9 +24,9 @@ def run_folder(output_path: str, dataset_file: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"output_path: the folder {folder} cannot be made: {error.strerror or error}") from error
+        raise UserError(f"{setting}: the folder {folder} cannot be made: {error.strerror or error}") from error
     if not os.access(folder, os.W_OK):
-        raise UserError(f"output_path: the folder {folder} cannot be written")
+        raise UserError(f"{setting}: the folder {folder} cannot be written")
     return folder
 
 

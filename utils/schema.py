@@ -2,17 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+SamplerName = Literal["ancestral", "ddim"]
 
 
 class Settings(BaseModel):
     """Settings that refuse unknown keys and values of the wrong type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class PolynomialDecay(Settings):
@@ -49,11 +50,42 @@ class Network(Settings):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside residual blocks")
 
 
+class FeatureWeights(Settings):
+    """Where the weights of a frozen encoder lie."""
+
+    weights: str | None = Field(None, description="file of the encoder's weights; null fetches them from the hub")
+
+
+class FeatureEncoder(FeatureWeights):
+    """The encoder whose features are the network's second condition; see `models.dino.EncoderShape`."""
+
+    type: Literal["none", "dino"] = Field("none", description="none, or dino")
+    model: Literal["dino_vits8", "dino_vitb8", "dino_vits16", "dino_vitb16"] = Field(
+        "dino_vits8", description="transformer: small or base, patches of 8 or 16 pixels"
+    )
+    channels: Positive = Field(384, description="channels of the features: 384 of a small, 768 of a base transformer")
+    conditioning: Literal["concat_pixels_concat_features"] = Field(
+        "concat_pixels_concat_features", description="image and features are both concatenated"
+    )
+    output_stride: Positive = Field(8, description="pixels from one feature to the next, and where they join")
+    scale: Literal["single"] = Field("single", description="features join at one stride")
+    train: bool = Field(False, description="whether the encoder is trained as well")
+    source_layer: Annotated[int, Field(ge=0, le=11)] = Field(11, description="block whose keys are the features")
+    target_layer: Positive = Field(10, description="input block of the network where they join")
+    cache: str | None = Field(None, description="folder that keeps the features of images that come again")
+
+    @model_validator(mode="after")
+    def _cache_of_frozen(self) -> "FeatureEncoder":
+        if self.train and self.cache is not None:
+            raise ValueError("cache: features of an encoder that is trained change; take cache: null")
+        return self
+
+
 class Sampling(Settings):
     """How label maps are drawn."""
 
     steps: Positive | None = Field(None, description="steps of the sampler; null takes all time_steps")
-    sampler: Literal["ancestral", "ddim"] = Field("ancestral", description="kind of step")
+    sampler: SamplerName = Field("ancestral", description="kind of step")
     eta: float = Field(0.0, ge=0, le=1, description="of ddim: 0 keeps most, 1 redraws every pixel")
 
 
@@ -69,7 +101,10 @@ class TrainSettings(Settings):
     dataset_params: dict[str, Any] = Field({}, description="arguments of the data set's module")
     dataset_pipeline_train: list[str] = Field([], description="augmentations, in order; see datasets/transforms.py")
     dataset_val_max_size: Positive | None = Field(None, description="images of the validation subset; null takes all")
-    class_weights: list[float] | None = Field(None, description="weight of each class in the loss; null is 1 for all")
+    cache: Literal["memory", "device"] | None = Field(None, description="where the training images are kept once read")
+    class_weights: list[float] | Literal["uniform", "weighted"] | None = Field(
+        None, description="weight of each class in the loss; uniform and weighted leave void out, null is 1 for all"
+    )
     mp_loaders: NotNegative = Field(2, description="worker processes that load data")
 
     batch_size: Positive = Field(64, description="images a step")
@@ -82,6 +117,7 @@ class TrainSettings(Settings):
     beta_schedule: Literal["cosine", "linear"] = Field("cosine", description="table of alpha-bar")
     beta_schedule_params: dict[str, float] = Field({}, description="arguments of the schedule")
     unet_openai: Network = Network()
+    feature_cond_encoder: FeatureEncoder = FeatureEncoder()
 
     validation_freq: Positive = Field(2500, description="steps between validations")
     display_freq: Positive = Field(100, description="steps between read-outs of loss and bad steps")
@@ -91,13 +127,21 @@ class TrainSettings(Settings):
     n_validation_images: NotNegative = Field(4, description="images in the validation panel")
 
 
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
 class EvalSettings(Settings):
     """The settings of ddpm_eval.py. What describes network and process comes from the checkpoint."""
 
     load_from: str = Field("./logs/*/best_ged.pt", description="checkpoint; of a pattern's matches, the newest")
     evaluation_path: str | None = Field(None, description="folder of the results; null is beside the checkpoint")
-    seed: Seed = Field(0, description="of the sampling noise")
+    seeds: Annotated[list[Seed], BeforeValidator(_as_list)] = Field(
+        [0], min_length=1, description="of the sampling noise; one or several"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+
+    feature_cond_encoder: FeatureWeights = FeatureWeights()
 
     dataset_file: str | None = Field(None, description="null takes the checkpoint's")
     dataset_params: dict[str, Any] | None = Field(None, description="null takes the checkpoint's")
@@ -106,7 +150,16 @@ class EvalSettings(Settings):
     batch_size: Positive = Field(16, description="images at once")
     mp_loaders: NotNegative = Field(0, description="worker processes that load data")
 
-    evaluations: Positive = Field(16, description="label maps drawn of each image")
+    evaluations: Annotated[list[Positive], BeforeValidator(_as_list)] = Field(
+        [16], min_length=1, description="numbers of samples at which GED and HM-IoU are read, from one set of draws"
+    )
     sampling: Sampling = Sampling(steps=25)
+    sampling_steps: Annotated[list[Positive], BeforeValidator(_as_list)] = Field(
+        [], description="steps to compare, each with every one of `samplers`, at the first of `evaluations`"
+    )
+    samplers: Annotated[list[SamplerName], BeforeValidator(_as_list)] = Field(
+        ["ancestral"], min_length=1, description="samplers to compare where `sampling_steps` are given"
+    )
+    bits_per_pixel: bool = Field(False, description="also bound the likelihood: T network calls an annotator")
     sampling_batch: Positive = Field(64, description="label maps that go through the network at once")
     n_validation_images: NotNegative = Field(6, description="images in the picture")

@@ -1,0 +1,141 @@
+"""Cityscapes (Cordts et al., 2016): street scenes with one label map each, read by torchvision.datasets.Cityscapes.
+
+Classes are the 19 train ids and void as the 20th (index 19), which is everything that the benchmark does not evaluate.
+Images are resized bilinearly and ImageNet-normalised, label maps resized to the nearest pixel. The benchmark's own test
+labels are not public: evaluate on the split "val".
+"""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import datasets as torchvision_datasets
+from torchvision.transforms import InterpolationMode, v2
+from tqdm import tqdm
+
+from datasets.normalisation import Normalisation
+from datasets.pictures import read_colour, read_grey
+from utils.errors import UserError
+from utils.paths import expand_path, write_atomically
+
+DEFAULT_ROOT = "${TMPDIR}/cityscapes/"
+VOID = 19
+
+_Source = torchvision_datasets.Cityscapes
+_CLASSES = sorted((c for c in _Source.classes if 0 <= c.train_id < VOID), key=lambda c: c.train_id)
+_NO_CLASS = 255
+_TRAIN_IDS = np.full(256, _NO_CLASS, dtype=np.uint8)
+for _class in _Source.classes:
+    _TRAIN_IDS[_class.id % 256] = _class.train_id if 0 <= _class.train_id < VOID else VOID
+
+
+class Cityscapes(Dataset[dict[str, Any]]):
+    """One split, sorted by the names of its files.
+
+    Args:
+        root: folder that holds leftImg8bit and gtFine.
+        split: "train", "val" or "test".
+        size: height and width that images and label maps are resized to, in pixels.
+        original_labels: whether items carry the label map at its original size, too.
+
+    Raises:
+        UserError: for a folder, an image or an annotation that is not there, and for impossible sizes.
+    """
+
+    num_classes = VOID + 1
+    image_channels = 3
+    void_class = VOID
+    class_names = (*(c.name for c in _CLASSES), "void")
+    class_colours = (*(c.color for c in _CLASSES), (0, 0, 0))
+    image_mean = (0.485, 0.456, 0.406)  # of ImageNet
+    image_std = (0.229, 0.224, 0.225)
+
+    def __init__(self, root: Path, split: str, size: Sequence[int], original_labels: bool) -> None:
+        if len(size) != 2 or min(size) < 1:
+            raise UserError(f"dataset_params.size is {list(size)}; expected height and width, such as [128, 256]")
+        self.source, self.split, self.root = str(root), split, root
+        self.size, self.original_labels = list(size), original_labels
+        self._files = _find_files(root, split)
+        self._normalisation = Normalisation.of(self)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image_path, label_path = self._files[index]
+        image, labels = read_colour(image_path), _read_labels(label_path)
+        if (image.height, image.width) != labels.shape:
+            size = image.height, image.width
+            raise UserError(f"{label_path} has {labels.shape} pixels, its image {size}: expected the same size")
+        small = v2.functional.resize(image, self.size, InterpolationMode.BILINEAR)
+        item = {
+            "image": self._normalisation.apply(v2.functional.pil_to_tensor(small).float() / 255),
+            "labels": self._resized(labels),
+            "name": image_path.name.removesuffix("_leftImg8bit.png"),
+        }
+        if self.original_labels:
+            item["original_labels"] = torch.from_numpy(labels)[None]
+        return item
+
+    def class_counts(self) -> Tensor:
+        """Pixels of each class in the split at this size: int64, 20. Counted once, kept in a file beside the data."""
+        file = self.root / f"class_counts_{self.split}_{self.size[0]}x{self.size[1]}_of_{len(self)}.json"
+        if file.is_file():
+            return torch.tensor(json.loads(file.read_text(encoding="utf-8")))
+        counts = torch.zeros(self.num_classes, dtype=torch.int64)
+        for _, path in tqdm(self._files, desc="counting classes", unit="image", leave=False):
+            counts += self._resized(_read_labels(path)).flatten().bincount(minlength=self.num_classes)
+        with contextlib.suppress(UserError):  # data that cannot be written to is counted again the next time
+            write_atomically(file, lambda path: path.write_text(json.dumps(counts.tolist()), encoding="utf-8"))
+        return counts
+
+    def _resized(self, labels: NDArray[np.uint8]) -> Tensor:
+        small = v2.functional.resize(Image.fromarray(labels), self.size, InterpolationMode.NEAREST)
+        return v2.functional.pil_to_tensor(small)
+
+
+def get_dataset(
+    split: str, path: str = DEFAULT_ROOT, size: Sequence[int] = (128, 256), original_labels: bool = False
+) -> Cityscapes:
+    """The named split of the Cityscapes folder `path`; see `Cityscapes` for the other settings."""
+    return Cityscapes(expand_path(path), split, size, original_labels)
+
+
+def _find_files(root: Path, split: str) -> list[tuple[Path, Path]]:
+    """The images of a split and their annotations, sorted."""
+    for folder in (root / "leftImg8bit" / split, root / "gtFine" / split):
+        if not folder.is_dir():
+            raise UserError(
+                f"there is no folder {folder}; dataset_params.path must be the folder of leftImg8bit and gtFine, and "
+                f"the split one of train, val, test"
+            )
+    try:
+        source = _Source(str(root), split, mode="fine", target_type="semantic")
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{root} cannot be read as Cityscapes: {error}") from error
+    files = sorted((Path(image), Path(label)) for image, (label,) in zip(source.images, source.targets, strict=True))
+    for image, label in files:
+        if not label.is_file():
+            raise UserError(f"{image} has no annotation; expected {label}")
+    if not files:
+        raise UserError(f"{root / 'leftImg8bit' / split} holds no images; expected <city>/<name>_leftImg8bit.png")
+    return files
+
+
+def _read_labels(path: Path) -> NDArray[np.uint8]:
+    """The class of each pixel, from its id in Cityscapes' table: uint8, H x W."""
+    ids = read_grey(path)
+    labels = _TRAIN_IDS[ids]
+    wrong = labels == _NO_CLASS
+    if wrong.any():
+        at = tuple(int(axis[0]) for axis in np.nonzero(wrong))
+        raise UserError(f"{path}: id {ids[at]} at {at}; expected the ids of Cityscapes, 0 .. 33")
+    return labels

@@ -1,0 +1,116 @@
+"""What an evaluation consists of: which predictors are scored, at which numbers of samples, with which steps."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from datasets import AnnotatedDataset, KnownDistribution
+from datasets.loading import spread_indices
+from evaluation.measures import BINS
+from evaluation.predictors import Predictor, always_empty, majority_vote, model_samples, oracle
+from evaluation.scores import Scores, score
+from evaluation.store import Row, RowStore
+from models import CCDM
+from utils.schema import EvalSettings, Sampling
+
+Kind = Literal["model", "reference", "sweep"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One line of the results: the model, an oracle or baseline, or the model with other steps.
+
+    Attributes:
+        name: what the line is called.
+        kind: "model" for the headline, "reference" for oracle and baselines, "sweep" for other steps and samplers.
+        scores: per image, averaged over the seeds.
+        spread: standard deviation over the seeds of the mean of each of `columns`; 0 for one seed.
+        sampling: how samples were drawn, for the model's lines.
+    """
+
+    name: str
+    kind: Kind
+    scores: Scores
+    sampling: Sampling | None = None
+    spread: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def evaluate(
+    model: CCDM, data: AnnotatedDataset, settings: EvalSettings, rows_folder: Path, digest: str
+) -> list[Entry]:
+    """Score everything that the settings ask for, continuing from the rows that an earlier run left in `rows_folder`.
+
+    `digest` identifies the weights; rows made with other weights, data or settings are not used.
+    """
+    indices = spread_indices(len(data), settings.dataset_val_max_size)
+    counts = sorted(set(settings.evaluations))
+
+    def run(name: str, predictor: Predictor, counts: list[int], made_with: Any) -> Scores:
+        fingerprint = _fingerprint(digest, settings, data, counts, made_with)
+        store = RowStore(rows_folder / f"{name.replace(' ', '_')}.jsonl", fingerprint)
+        return score(
+            predictor, data, indices, counts,
+            batch_size=settings.batch_size, workers=settings.mp_loaders, store=store, title=name,
+        )  # fmt: skip
+
+    entries = [_model_entry(run, model, settings, settings.sampling, "model", "model", counts)]
+    for name, predictor in references(data, counts[-1]).items():
+        entries.append(Entry(name, "reference", run(name, predictor, counts, None)))
+    for sampling in sweep(settings):
+        name = f"{sampling.sampler} {sampling.steps}"
+        entries.append(_model_entry(run, model, settings, sampling, name, "sweep", counts[:1]))
+    return entries
+
+
+def references(data: AnnotatedDataset, num_samples: int) -> dict[str, Predictor]:
+    """The oracle, where there is one, and the baselines."""
+    named = {"oracle": oracle(data, num_samples, seed=0)} if isinstance(data, KnownDistribution) else {}
+    return {**named, "majority vote": majority_vote(data.num_classes), "always empty": always_empty(data.num_classes)}
+
+
+def sweep(settings: EvalSettings) -> Iterator[Sampling]:
+    """Every sampler with every number of steps that is to be compared."""
+    for sampler in settings.samplers:
+        for steps in settings.sampling_steps:
+            yield Sampling(steps=steps, sampler=sampler, eta=settings.sampling.eta)
+
+
+def _model_entry(
+    run: Any, model: CCDM, settings: EvalSettings, sampling: Sampling, name: str, kind: Kind, counts: list[int]
+) -> Entry:
+    per_seed = []
+    for seed in settings.seeds:
+        predictor = model_samples(model, counts[-1], sampling, seed, settings.sampling_batch)
+        per_seed.append(run(f"{name} seed {seed}", predictor, counts, [sampling.model_dump(), seed]))
+    return Entry(name, kind, _averaged(per_seed), sampling, _spread(per_seed))
+
+
+def _averaged(per_seed: list[Scores]) -> Scores:
+    """Every number averaged over the seeds, image by image; bins are summed."""
+    rows: list[Row] = []
+    for same_image in zip(*(scores.rows for scores in per_seed), strict=True):
+        row = dict(same_image[0])
+        for name, value in row.items():
+            if isinstance(value, float):
+                row[name] = float(np.mean([other[name] for other in same_image]))
+            elif name in BINS:
+                row[name] = np.sum([other[name] for other in same_image], axis=0).tolist()
+        rows.append(row)
+    return dataclasses.replace(per_seed[0], rows=rows)
+
+
+def _spread(per_seed: list[Scores]) -> dict[str, float]:
+    columns = [name for name, value in per_seed[0].rows[0].items() if isinstance(value, float)]
+    means = {name: [np.mean([row[name] for row in scores.rows]) for scores in per_seed] for name in columns}
+    return {name: float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for name, values in means.items()}
+
+
+def _fingerprint(digest: str, settings: EvalSettings, data: AnnotatedDataset, counts: list[int], made_with: Any) -> str:
+    names = ("dataset_file", "dataset_params", "dataset_split", "dataset_val_max_size", "batch_size")
+    about = {name: getattr(settings, name) for name in names}
+    return hashlib.sha256(json.dumps([digest, about, len(data), counts, made_with]).encode()).hexdigest()

@@ -1,0 +1,131 @@
+"""The results of an evaluation as text, JSON and CSV."""
+
+import csv
+import io
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluation.measures import BINS, PER_COUNT, PER_IMAGE
+from evaluation.protocol import Entry
+from evaluation.published import PAPER
+from utils.paths import write_atomically
+
+PROTOCOL = {
+    "distance": "1 - mean over the classes other than background of IoU; two empty masks have IoU 1, one empty: 0",
+    "ged": "2 E d(label, sample) - E d(label, label') - E d(sample, sample'), all ordered pairs, diagonal included",
+    "hm_iou": "both sides repeated to their least common multiple, Hungarian matching, mean IoU of the pairs",
+    "annotators": "all that are present",
+    "intervals": "95 % percentile bootstrap of the mean over images, images of one group (patient) drawn together",
+    "ece": "10 equal bins over all pixels and classes, against the annotators' frequencies",
+}
+
+
+def table(entries: Sequence[Entry], dataset_file: str) -> str:
+    """One line per predictor and number of samples, means with 95 % bootstrap intervals, the paper's numbers last."""
+    lines = [f"{'':22s}{'n':>4s}  {'GED':^22s}  {'HM-IoU':^22s}  {'diversity':>9s}  {'ECE':>6s}  {'s/image':>8s}"]
+    for entry in entries:
+        scores = entry.scores
+        for count in scores.counts:
+            ged, hm_iou = (_with_interval(scores.interval(measure, count)) for measure in ("ged", "hm_iou"))
+            lines.append(
+                f"{entry.name:22s}{count:4d}  {ged}  {hm_iou}  {scores.mean('diversity_samples', count):9.4f}  "
+                f"{scores.calibration_error('bins'):6.4f}  {scores.seconds_per_image:8.3f}"
+            )
+    lines.append(f"{'annotators':22s}{'':56s}{entries[0].scores.mean('diversity_labels'):9.4f}")
+    paper = PAPER.get(dataset_file)
+    if paper is not None:
+        for count in sorted({count for _, count in paper.values}):
+            ged, hm_iou = (_optional(paper.values.get((measure, count))) for measure in ("ged", "hm_iou"))
+            lines.append(f"{'paper, ' + paper.name:22s}{count:4d}  {ged:22s}  {hm_iou:22s}")
+        lines.append(paper.note)
+    return "\n".join(lines)
+
+
+def as_json(entries: Sequence[Entry], about: Mapping[str, Any]) -> str:
+    """Everything that the table says and more, with `about` (settings, checkpoint), protocol and versions."""
+    packages = ("torch", "torchvision", "numpy", "scipy", "torchmetrics")
+    contents = {
+        **about,
+        "protocol": PROTOCOL,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "results": [_as_dict(entry) for entry in entries],
+    }
+    return json.dumps(_without_nan(contents), indent=2, allow_nan=False)
+
+
+def as_csv(entries: Sequence[Entry]) -> str:
+    """One line per predictor, measure and number of samples."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["predictor", "measure", "num_samples", "mean", "low", "high", "num_images"])
+    for entry in entries:
+        for measure, count in measures_of(entry):
+            interval = entry.scores.interval(measure, count)
+            writer.writerow([entry.name, measure, count or "", *interval, len(entry.scores.rows)])
+    return text.getvalue()
+
+
+def per_image_csv(entries: Sequence[Entry]) -> str:
+    """One line per image and predictor, with every measure."""
+    columns = list(dict.fromkeys(name for entry in entries for name in entry.scores.rows[0] if name not in BINS))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["predictor", *columns], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for entry in entries:
+        writer.writerows({"predictor": entry.name, **row} for row in entry.scores.rows)
+    return text.getvalue()
+
+
+def measures_of(entry: Entry) -> list[tuple[str, int]]:
+    """Every measure of an entry with its number of samples, or 0 where it does not depend on that."""
+    by_count = [(measure, count) for measure in PER_COUNT for count in entry.scores.counts]
+    return [*by_count, *((measure, 0) for measure in PER_IMAGE)]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _as_dict(entry: Entry) -> dict[str, Any]:
+    scores = entry.scores
+    measures = [
+        {"measure": measure, "num_samples": count or None, **scores.interval(measure, count)._asdict()}
+        for measure, count in measures_of(entry)
+    ]
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "sampling": entry.sampling.model_dump() if entry.sampling else None,
+        "num_images": len(scores.rows),
+        "seconds_per_image": scores.seconds_per_image,
+        "expected_calibration_error": scores.calibration_error("bins"),
+        "expected_calibration_error_of_samples": scores.calibration_error("bins_samples"),
+        "standard_deviation_over_seeds": entry.spread,
+        "measures": measures,
+    }
+
+
+def _with_interval(interval: Any) -> str:
+    return f"{interval.mean:.4f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _optional(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN has no place in JSON: an interval over a single group becomes null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,62 @@
+"""Results image by image on disk, so that an evaluation that was interrupted continues where it stopped."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+
+Row = dict[str, Any]
+
+
+class RowStore:
+    """A file of JSON lines, one an image; a batch is added in one piece.
+
+    The first line is the fingerprint of what the rows were made with: a file of another fingerprint is started anew,
+    and a line that was cut off is forgotten. Without a path nothing is kept.
+    """
+
+    def __init__(self, path: Path | None = None, fingerprint: str = "") -> None:
+        self.path = path
+        self.rows: dict[int, Row] = {}
+        if path is None:
+            return
+        header = json.dumps({"fingerprint": fingerprint})
+        batches = _complete_lines(path)
+        kept = batches if batches and batches[0] == header else [header]
+        for line in kept[1:]:
+            self._remember(json.loads(line))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+    def add(self, batch: list[Row]) -> None:
+        """Keep the rows of a batch, each with its `index`.
+
+        Raises:
+            UserError: where the disk is full or the file cannot be written.
+        """
+        self._remember(batch)
+        if self.path is None:
+            return
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(batch) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror or error}") from error
+
+    def _remember(self, batch: list[Row]) -> None:
+        self.rows.update({row["index"]: row for row in batch})
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """The lines of the file that were written to their end."""
+    if not path.is_file():
+        return []
+    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return lines

@@ -1,0 +1,179 @@
+"""Features of a DINO vision transformer (Caron et al. 2021): the keys of one block's attention, per patch.
+
+Amir et al. 2021 (*Deep ViT Features as Dense Visual Descriptors*) found them to be good dense descriptors, and CCDM's
+best Cityscapes model is conditioned on them.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.feature_cache import FeatureCache
+from models.weights import weights_digest
+from utils.errors import UserError
+
+_BLOCKS = 12
+
+
+class Architecture(NamedTuple):
+    """A vision transformer: its name in timm, its channels, its patches' side, and the authors' file of weights."""
+
+    timm_name: str
+    channels: int
+    patch_size: int
+    official_file: str
+
+
+ARCHITECTURES = {
+    "dino_vits8": Architecture("vit_small_patch8_224.dino", 384, 8, "dino_deitsmall8_pretrain.pth"),
+    "dino_vitb8": Architecture("vit_base_patch8_224.dino", 768, 8, "dino_vitbase8_pretrain.pth"),
+    "dino_vits16": Architecture("vit_small_patch16_224.dino", 384, 16, "dino_deitsmall16_pretrain.pth"),
+    "dino_vitb16": Architecture("vit_base_patch16_224.dino", 768, 16, "dino_vitbase16_pretrain.pth"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderShape:
+    """All that is needed to build an encoder, but for its weights.
+
+    Attributes:
+        model: one of `ARCHITECTURES`.
+        source_layer: the block whose keys are taken, 0 to 11.
+        output_stride: pixels from one feature to the next; less than the patch's side makes patches overlap.
+        train: whether its weights are trained with the network's.
+    """
+
+    model: str = "dino_vits8"
+    source_layer: int = _BLOCKS - 1
+    output_stride: int = 8
+    train: bool = False
+
+    def __post_init__(self) -> None:
+        if self.model not in ARCHITECTURES:
+            raise UserError(f"unknown encoder {self.model!r}; there are: {', '.join(ARCHITECTURES)}")
+        if not 0 <= self.source_layer < _BLOCKS:
+            raise UserError(f"source_layer is {self.source_layer}; {self.model} has the blocks 0 to {_BLOCKS - 1}")
+        if self.output_stride < 1 or self.architecture.patch_size % self.output_stride:
+            raise UserError(
+                f"output_stride is {self.output_stride}; it must divide the {self.architecture.patch_size} pixels of "
+                f"the patches of {self.model}"
+            )
+
+    @property
+    def architecture(self) -> Architecture:
+        """The transformer of that name."""
+        return ARCHITECTURES[self.model]
+
+
+class DinoEncoder(nn.Module):
+    """The transformer up to the keys of the chosen block. Parameter names are timm's, and DINO's, under `vit.`."""
+
+    vit: Any  # timm's models are not typed
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        import timm  # takes seconds, and only this encoder needs it
+
+        self.shape = shape
+        self.vit = timm.create_model(shape.architecture.timm_name, num_classes=0, weight_init="skip")
+        for unused in (*self.vit.blocks[shape.source_layer + 1 :], self.vit.norm):
+            unused.requires_grad_(False)
+        last = self.vit.blocks[shape.source_layer]
+        for unused in (last.attn.proj, last.norm2, last.mlp):
+            unused.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Keys of the attention of block `source_layer`, without the class token's.
+
+        Args:
+            images: ImageNet-normalised, B x 3 x H x W; H and W multiples of the patch's side.
+
+        Returns:
+            B x channels x H / output_stride x W / output_stride; channel = index within the head x heads + head, the
+            order that released networks expect.
+
+        Raises:
+            UserError: for images of other sides or channels.
+        """
+        self._check(images)
+        blocks = self.vit.blocks
+        tokens, grid = self._embedded(images)
+        for block in blocks[: self.shape.source_layer]:
+            tokens = block(tokens)
+        last = blocks[self.shape.source_layer]
+        keys = last.attn.qkv(last.norm1(tokens)).chunk(3, dim=-1)[1][:, 1:]
+        keys = keys.unflatten(-1, (last.attn.num_heads, -1)).transpose(2, 3).flatten(2)
+        return self._resized(keys.transpose(1, 2).unflatten(2, grid), images)
+
+    def _embedded(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The class token and the patches' tokens with their positions, and the grid of patches."""
+        projection = self.vit.patch_embed.proj
+        patches = F.conv2d(images, projection.weight, projection.bias, stride=self.shape.output_stride)
+        grid = (patches.shape[2], patches.shape[3])
+        tokens = torch.cat([self.vit.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        return tokens + positions(self.vit.pos_embed, grid), grid
+
+    def _resized(self, features: Tensor, images: Tensor) -> Tensor:
+        """One feature every `output_stride` pixels; overlapping patches leave some out at the border."""
+        size = [side // self.shape.output_stride for side in images.shape[-2:]]
+        if list(features.shape[-2:]) == size:
+            return features
+        return F.interpolate(features, size, mode="bilinear", align_corners=False)
+
+    def _check(self, images: Tensor) -> None:
+        patch_size, (height, width) = self.shape.architecture.patch_size, images.shape[-2:]
+        if images.shape[1] != 3:
+            raise UserError(f"{self.shape.model} takes images of 3 channels, but was given {images.shape[1]}")
+        if height % patch_size or width % patch_size or not height or not width:
+            raise UserError(
+                f"images of {height} x {width}: {self.shape.model} takes sides that are multiples of {patch_size}"
+            )
+
+
+def positions(trained: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The positions' embeddings, 1 x 1 + side^2 x channels, resampled to another grid: 1 x 1 + height width x channels.
+
+    Bicubic with the factors (height + 0.1) / side and (width + 0.1) / side, as in DINO's code: the tenth shifts where
+    the samples lie, so that resampling to a size alone gives other features.
+    """
+    side = math.isqrt(trained.shape[1] - 1)
+    if grid == (side, side):
+        return trained
+    patches = trained[:, 1:].unflatten(1, (side, side)).movedim(-1, 1)
+    factors = [(length + 0.1) / side for length in grid]
+    patches = F.interpolate(patches, scale_factor=factors, mode="bicubic", align_corners=False)
+    return torch.cat([trained[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)
+
+
+class FrozenEncoder:
+    """An encoder whose weights never change: no module, so that no checkpoint, average or optimiser gets hold of it.
+
+    Copies of a model share it, and it follows its images to their device and precision.
+    """
+
+    def __init__(self, encoder: DinoEncoder, cache: Path | None = None) -> None:
+        self.shape = encoder.shape
+        self.digest = weights_digest(encoder.state_dict())
+        self._encoder = encoder.eval().requires_grad_(False)
+        self._cache = None
+        if cache is not None:
+            shape = self.shape
+            name = f"{shape.model}_block{shape.source_layer}_stride{shape.output_stride}_{self.digest[:16]}"
+            self._cache = FeatureCache(cache / name)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """The features of images; see `DinoEncoder.forward`."""
+        self._encoder.to(images.device, images.dtype)
+        return self._encoder(images) if self._cache is None else self._cache(images, self._encoder)
+
+    def __deepcopy__(self, memo: object) -> "FrozenEncoder":
+        return self
+
+
+Encoder = DinoEncoder | FrozenEncoder

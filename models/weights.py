@@ -1,0 +1,52 @@
+"""Tensors by name: whether they fit, what they are called elsewhere, and whether they are the same."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from utils.errors import UserError
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str = "the checkpoint") -> None:
+    """Load weights of exactly the same names and shapes.
+
+    Raises:
+        UserError: naming the first tensor that is missing, unknown, or of another shape; nothing is loaded then.
+    """
+    check_weights(model.state_dict(), weights, source)
+    model.load_state_dict(weights)
+
+
+def check_weights(expected: Mapping[str, Any], weights: Mapping[str, Any], source: str) -> None:
+    """See that weights have the expected names and shapes.
+
+    Raises:
+        UserError: as `load_weights`.
+    """
+    for name, tensor in expected.items():
+        if name not in weights:
+            raise UserError(f"{source} is of another network: it lacks the tensor {name}")
+        if weights[name].shape != tensor.shape:
+            raise UserError(
+                f"{source} is of another network: {name} has shape {tuple(weights[name].shape)} there, "
+                f"{tuple(tensor.shape)} here"
+            )
+    unknown = [name for name in weights if name not in expected]
+    if unknown:
+        raise UserError(f"{source} is of another network: the tensor {unknown[0]} has no place here")
+
+
+def find_prefix(names: Mapping[str, Any], landmark: str) -> str | None:
+    """What wrappers have put in front of the names, told by a name that must be among them; None where it is not."""
+    return next((str(name).removesuffix(landmark) for name in names if str(name).endswith(landmark)), None)
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """A digest of the names and values of tensors, as hexadecimal text, whatever their device."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in weights.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

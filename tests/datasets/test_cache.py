@@ -1,0 +1,120 @@
+"""A cache gives back what the data set gives, to the bit, in as little memory as that takes."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from datasets.cache import CachedImages, cached
+from datasets.loading import TrainingBatch, training_batches
+from tests.tiny import same
+from utils.errors import UserError
+
+CPU = torch.device("cpu")
+LENGTH = 40
+PIPELINE = ["flip", "quarter_turn"]
+
+
+class Own:
+    """Images whose number of annotators is their index modulo 3, plus 1."""
+
+    num_classes = 4
+
+    def __init__(self, images: Tensor, **attributes: Any) -> None:
+        self.images, self.image_channels = images, images.shape[1]
+        self.__dict__.update(attributes)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        shape = index % 3 + 1, *self.images.shape[-2:]
+        labels = torch.randint(4, shape, generator=torch.Generator().manual_seed(index)).to(torch.uint8)
+        return {"image": self.images[index], "labels": labels, "name": f"number {index}"}
+
+
+def eight_bit(channels: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(channels)
+    return torch.randint(256, (LENGTH, channels, 6, 6), generator=generator).float() / 255
+
+
+def batches(images: Any, workers: int = 0) -> list[TrainingBatch]:
+    return list(training_batches(images, PIPELINE, 8, 0, 12, 0, workers))
+
+
+PHOTOGRAPHS = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+
+
+def normalised(images: Tensor) -> Tensor:
+    mean, std = (torch.tensor(PHOTOGRAPHS[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
+    return (images - mean) / std
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Own(eight_bit() * 2 - 1),
+        Own((eight_bit() - 0.5) * 2),
+        Own(normalised(eight_bit(3)), **PHOTOGRAPHS),
+    ],
+    ids=["scaled", "shifted and scaled", "photographs"],
+)
+def test_eight_bit_images_are_kept_as_such_and_come_back_to_the_bit(data: Own) -> None:
+    images = CachedImages(data, CPU, workers=0)
+    maps = sum(index % 3 + 1 for index in range(LENGTH))
+    assert images.num_bytes == LENGTH * data.image_channels * 36 + maps * 36
+    drawn, _ = images.draw(torch.arange(LENGTH), torch.full((LENGTH,), 0.5))
+    assert same(drawn, data.images)
+
+
+@pytest.mark.parametrize("late", [0, 16, LENGTH - 1])
+def test_images_of_more_values_are_kept_as_floats_and_come_back_to_the_bit(late: int) -> None:
+    data = Own(eight_bit() * 2 - 1)
+    data.images[late] += 1e-6
+    images = CachedImages(data, CPU, workers=0)
+    drawn, _ = images.draw(torch.arange(LENGTH), torch.full((LENGTH,), 0.5))
+    assert same(drawn, data.images)
+    assert images.num_bytes > LENGTH * 36 * 4
+
+
+@pytest.mark.parametrize("cache", ["memory", "device"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_batches_are_those_without_a_cache(cache: Any, workers: int) -> None:
+    data = Own(eight_bit() * 2 - 1)
+    assert same(batches(cached(data, cache, CPU, workers), workers), batches(data))
+
+
+def test_without_a_cache_the_data_set_stays_as_it_is() -> None:
+    data = Own(eight_bit())
+    assert cached(data, None, CPU, 0) is data
+
+
+def test_every_annotator_is_drawn_and_no_other() -> None:
+    images, length = CachedImages(Own(eight_bit()), CPU, workers=0), 4000
+    draws = images.draw(torch.full((length,), 5), torch.rand(length, generator=torch.Generator().manual_seed(0)))[1]
+    annotators = [(draws == labels).flatten(1).all(1).sum().item() for labels in Own(eight_bit())[5]["labels"]]
+    assert sum(annotators) == length
+    assert min(annotators) > 1200
+    edges = images.draw(torch.tensor([5, 5]), torch.tensor([2.0**-32, 1 - 2.0**-24]))[1]
+    assert same(edges, Own(eight_bit())[5]["labels"][[0, 2]])
+
+
+class Uneven(Own):
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = super().__getitem__(index)
+        return item if index < 20 else {**item, "image": item["image"][:, :4], "labels": item["labels"][:, :4]}
+
+
+def test_images_of_different_sizes_are_refused() -> None:
+    with pytest.raises(UserError, match="different sizes"):
+        CachedImages(Uneven(eight_bit()), CPU, workers=0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_an_item_is_said_while_caching(workers: int) -> None:
+    data = Own(eight_bit(), source="a file")
+    data.images[33, 0, 2, 1] = torch.nan
+    with pytest.raises(UserError) as error:
+        CachedImages(data, CPU, workers)
+    assert str(error.value) == "a file: number 33 (index 33): the image is nan at (0, 2, 1); expected finite values"

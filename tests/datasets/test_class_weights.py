@@ -1,0 +1,64 @@
+"""Weights of the classes in the loss: given, uniform, or by how often the classes occur."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from datasets.class_weights import class_weights
+from utils.errors import UserError
+
+
+class Own:
+    """One image of 8 pixels: 1, 1 and 6 of the classes 0, 1 and 3, and another annotator who saw 8 of class 1."""
+
+    num_classes, image_channels = 4, 1
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        labels = torch.tensor([[[0, 1, 3, 3, 3, 3, 3, 3]], [[1] * 8]], dtype=torch.uint8)
+        return {"image": torch.zeros(1, 1, 8), "labels": labels, "name": "x"}
+
+
+def weights(choice: Any, **attributes: Any) -> list[float]:
+    result = class_weights(choice, Own(**attributes))
+    assert result is not None
+    assert result.dtype == torch.float32
+    return result.tolist()
+
+
+def of_frequency(frequency: float) -> Any:
+    return pytest.approx(1 / torch.tensor(1.02 + frequency).log().item(), rel=1e-5)
+
+
+def test_none_stays_none() -> None:
+    assert class_weights(None, Own()) is None
+
+
+def test_given_weights_are_taken() -> None:
+    assert weights([1.0, 2.0, 0.5, 0.0]) == [1, 2, 0.5, 0]
+
+
+def test_wrong_number_of_weights_is_refused() -> None:
+    with pytest.raises(UserError, match=r"3 values; tests\.datasets\.test_class_weights has 4 classes"):
+        weights([1.0, 1.0, 1.0])
+
+
+def test_uniform_leaves_void_out() -> None:
+    assert weights("uniform") == [1, 1, 1, 1]
+    assert weights("uniform", void_class=3) == [1, 1, 1, 0]
+
+
+def test_weighted_goes_by_the_frequencies_of_the_classes_that_count() -> None:
+    assert weights("weighted") == [of_frequency(1 / 16), of_frequency(9 / 16), of_frequency(0), of_frequency(6 / 16)]
+    assert weights("weighted", void_class=3) == [of_frequency(0.1), of_frequency(0.9), of_frequency(0), 0]
+
+
+def test_data_set_that_has_counted_is_asked() -> None:
+    counts = torch.tensor([5, 5, 0, 0])
+    assert weights("weighted", class_counts=lambda: counts)[0] == of_frequency(0.5)

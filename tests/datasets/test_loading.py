@@ -1,0 +1,226 @@
+"""From the data set's name to batches that are a function of seed, epoch and index."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.loading import (
+    EvaluationBatch,
+    KnownDistribution,
+    TrainingBatch,
+    evaluation_batches,
+    load_dataset,
+    spread_indices,
+    training_batches,
+)
+from tests.conftest import UserModule
+from tests.tiny import same
+from utils.errors import UserError
+
+LENGTH = 10
+PIPELINE = ["flip", "flip_vertical", "quarter_turn"]
+
+
+class Numbered:
+    """Images that say which they are, with as many annotators as their index modulo 3, plus 1."""
+
+    num_classes = 4
+    image_channels = 1
+
+    def __len__(self) -> int:
+        return LENGTH
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image = torch.arange(9.0).view(1, 3, 3) + 100 * index
+        labels = torch.arange(index % 3 + 1, dtype=torch.uint8)[:, None, None].expand(-1, 3, 3)
+        return {"image": image, "labels": labels, "name": f"number {index}"}
+
+
+def steps(
+    first: int, last: int, *, batch: int = 4, seed: int = 0, workers: int = 0, pipeline: list[str] = PIPELINE
+) -> list[TrainingBatch]:
+    return list(training_batches(Numbered(), pipeline, batch, first, last, seed, workers))
+
+
+def order(batches: list[TrainingBatch]) -> list[int]:
+    return torch.cat([batch.indices for batch in batches]).tolist()
+
+
+def test_every_epoch_visits_every_image_in_an_order_of_its_own() -> None:
+    visits = order(steps(0, 15, batch=4))
+    epochs = [tuple(visits[start : start + LENGTH]) for start in range(0, len(visits), LENGTH)]
+    assert len(epochs) == 6
+    assert all(sorted(epoch) == list(range(LENGTH)) for epoch in epochs)
+    assert len(set(epochs)) == 6
+
+
+def test_epochs_are_counted_across_the_end_of_an_epoch() -> None:
+    epochs = torch.cat([batch.epochs for batch in steps(0, 5, batch=4)]).tolist()
+    assert epochs == [0] * 10 + [1] * 10
+
+
+def test_batch_larger_than_the_data_goes_through_several_epochs() -> None:
+    (batch,) = steps(0, 1, batch=25)
+    assert batch.epochs.tolist() == [0] * 10 + [1] * 10 + [2] * 5
+    assert torch.bincount(batch.indices).min() >= 2
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 6, 9])
+def test_steps_resume_anywhere_with_the_same_batches(first: int) -> None:
+    assert same(steps(first, 10), steps(0, 10)[first:])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_change_nothing(workers: int) -> None:
+    assert same(steps(3, 9, workers=workers), steps(3, 9))
+
+
+def test_another_seed_gives_another_order() -> None:
+    assert order(steps(0, 5)) != order(steps(0, 5, seed=1))
+    assert order(steps(0, 5)) == order(steps(0, 5))
+
+
+def test_nothing_is_left_to_do_where_training_is_over() -> None:
+    assert steps(7, 7) == []
+
+
+def test_every_annotator_is_drawn_and_no_other() -> None:
+    batches = steps(0, 100, batch=LENGTH, pipeline=[])
+    seen: dict[int, set[int]] = {index: set() for index in range(LENGTH)}
+    for batch in batches:
+        for index, labels in zip(batch.indices.tolist(), batch.labels, strict=True):
+            seen[index].add(int(labels[0, 0]))
+    assert seen == {index: set(range(index % 3 + 1)) for index in range(LENGTH)}
+
+
+def test_augmentation_differs_between_epochs_and_images() -> None:
+    corners: dict[int, set[float]] = {index: set() for index in range(LENGTH)}
+    for batch in steps(0, 30, batch=LENGTH):
+        for index, image in zip(batch.indices.tolist(), batch.images, strict=True):
+            corners[index].add(float(image[0, 0, 0]) - 100 * index)
+    assert all(corner == {0.0, 2.0, 6.0, 8.0} for corner in corners.values())
+
+
+def test_images_of_training_are_those_of_the_data_set() -> None:
+    for batch in steps(0, 3, pipeline=[]):
+        expected = torch.stack([Numbered()[index]["image"] for index in batch.indices.tolist()])
+        assert torch.equal(batch.images, expected)
+
+
+def evaluated(indices: list[int], batch: int, workers: int = 0) -> list[EvaluationBatch]:
+    return list(evaluation_batches(Numbered(), indices, batch, workers))
+
+
+def test_evaluation_keeps_the_order_and_says_which_annotators_are_there() -> None:
+    (batch,) = evaluated([5, 0, 4], 3)
+    assert batch.indices.tolist() == [5, 0, 4]
+    assert batch.names == ["number 5", "number 0", "number 4"]
+    assert batch.groups == [5, 0, 4]
+    assert batch.present.tolist() == [[True, True, True], [True, False, False], [True, True, False]]
+    assert batch.labels.shape == (3, 3, 3, 3)
+    assert batch.labels[0, :, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_evaluation_visits_every_image_once_whatever_the_batch() -> None:
+    for batch, workers in [(1, 0), (3, 0), (3, 2), (50, 0)]:
+        indices = torch.cat([pack.indices for pack in evaluated(list(range(LENGTH)), batch, workers)])
+        assert indices.tolist() == list(range(LENGTH))
+
+
+@pytest.mark.parametrize(
+    ("length", "limit", "expected"),
+    [(5, None, [0, 1, 2, 3, 4]), (5, 9, [0, 1, 2, 3, 4]), (9, 3, [1, 4, 7]), (10, 1, [5]), (4, 4, [0, 1, 2, 3])],
+)
+def test_subset_is_spread_evenly(length: int, limit: int | None, expected: list[int]) -> None:
+    assert spread_indices(length, limit) == expected
+
+
+@pytest.mark.parametrize("length", [7, 100])
+def test_subset_of_any_size_has_different_indices(length: int) -> None:
+    for limit in range(1, length + 1):
+        indices = spread_indices(length, limit)
+        assert len(set(indices)) == limit
+        assert 0 <= min(indices) <= max(indices) < length
+
+
+MODULE = """
+import torch
+
+class Own:
+    num_classes, image_channels = 2, 1
+    def __init__(self, length): self.length = length
+    def __len__(self): return self.length
+    def __getitem__(self, index):
+        return {"image": torch.zeros(1, 4, 4), "labels": torch.zeros(1, 4, 4, dtype=torch.uint8), "name": "x"}
+
+def get_dataset(split, length=3):
+    return Own(length)
+"""
+
+
+def refusal(dataset_file: str, **params: Any) -> str:
+    with pytest.raises(UserError) as error:
+        load_dataset(dataset_file, "train", params)
+    return str(error.value)
+
+
+def test_module_of_the_users_own_in_the_working_directory_is_found(user_module: UserModule) -> None:
+    user_module("lesions_of_mine", MODULE)
+    assert len(load_dataset("lesions_of_mine", "train", {})) == 3
+    dataset = load_dataset("lesions_of_mine", "val", {"length": 8})
+    assert len(dataset) == 8
+    assert not isinstance(dataset, KnownDistribution)
+
+
+def test_parameter_that_the_module_does_not_take_is_refused_with_those_it_takes(user_module: UserModule) -> None:
+    user_module("lesions_of_mine", MODULE)
+    message = refusal("lesions_of_mine", lenght=3)
+    assert "dataset_params" in message
+    assert "lenght" in message
+    assert "takes: split, length" in message
+
+
+def test_data_set_without_images_is_refused(user_module: UserModule) -> None:
+    user_module("lesions_of_mine", MODULE)
+    assert "split 'train' holds no images" in refusal("lesions_of_mine", length=0)
+
+
+def test_module_without_get_dataset_is_refused(user_module: UserModule) -> None:
+    user_module("lesions_of_mine", "x = 1\n")
+    assert "lesions_of_mine has no function `get_dataset(split, **dataset_params)`" in refusal("lesions_of_mine")
+
+
+@pytest.mark.parametrize("name", ["no_such_module", "datasets.no_such", "datasets.lidc.deeper", "no_such.deeper"])
+def test_module_that_does_not_exist_is_refused_with_those_that_do(name: str) -> None:
+    message = refusal(name)
+    assert f"there is no module {name}" in message
+    assert "datasets.synthetic" in message
+
+
+@pytest.mark.parametrize("name", ["", ".relative", "..", "datasets..lidc"])
+def test_name_that_no_module_can_have_is_refused(name: str) -> None:
+    assert "dataset_file" in refusal(name)
+
+
+def test_package_that_the_module_needs_is_named(user_module: UserModule) -> None:
+    user_module("lesions_of_mine", "import no_such_package\n")
+    assert "lesions_of_mine needs the package no_such_package" in refusal("lesions_of_mine")
+
+
+@pytest.mark.xfail(strict=True, reason="the names are compared by their beginnings")
+def test_needed_package_is_named_even_where_the_modules_name_begins_alike(user_module: UserModule) -> None:
+    user_module("lesionkit_of_mine", "import lesionkit\n")
+    assert "lesionkit_of_mine needs the package lesionkit" in refusal("lesionkit_of_mine")
+
+
+def test_errors_of_the_module_itself_are_not_hidden(user_module: UserModule) -> None:
+    user_module("lesions_of_mine", "raise RuntimeError('my own')\n")
+    with pytest.raises(RuntimeError, match="my own"):
+        load_dataset("lesions_of_mine", "train", {})
+
+
+def test_order_of_an_epoch_is_uniform() -> None:
+    first = [order(steps(0, 1, batch=LENGTH, seed=seed, pipeline=[]))[0] for seed in range(300)]
+    assert np.bincount(first, minlength=LENGTH).min() > 10

@@ -1,0 +1,169 @@
+"""Augmentation: the same for image and label map, a function of its keys, and all symmetries of the square."""
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+from torchvision.transforms import v2
+
+from datasets.normalisation import Normalisation
+from datasets.transforms import AUGMENTATIONS, TRANSFORMS, Augmentation
+from utils.errors import UserError
+from utils.noise import derive_key
+
+ALL = ["flip", "flip_vertical", "quarter_turn"]
+ASYMMETRIC = torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 8]], dtype=torch.uint8)
+
+
+class OneChannel:
+    image_channels = 1
+
+
+class Photographs:
+    image_channels = 3
+    image_mean, image_std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
+
+
+class Upright(v2.RandomVerticalFlip):
+    """A transform of the user's own: always the other way up."""
+
+    def __init__(self) -> None:
+        super().__init__(p=1.0)
+
+
+def augmentation(names: list[str], dataset: type = OneChannel) -> Augmentation:
+    return Augmentation(names, Normalisation.of(dataset))
+
+
+def keys(number: int, seed: int = 0) -> Tensor:
+    return derive_key(seed, torch.arange(number))
+
+
+def copies(number: int) -> tuple[Tensor, Tensor]:
+    labels = ASYMMETRIC.expand(number, 3, 3)
+    return labels[:, None].float(), labels
+
+
+def symmetries(square: Tensor) -> list[Tensor]:
+    """The eight of them."""
+    return [torch.rot90(side, k, (0, 1)) for side in (square, square.flip(1)) for k in range(4)]
+
+
+def occurrences(drawn: Tensor, expected: list[Tensor]) -> Tensor:
+    """How often each of the expected label maps was drawn; every drawn one must be among them."""
+    matches = torch.stack([(drawn == one).flatten(1).all(1) for one in expected], 1)
+    assert (matches.sum(1) == 1).all()
+    return matches.sum(0)
+
+
+@pytest.mark.parametrize("names", [[name] for name in ALL] + [ALL, ALL[::-1]])
+@pytest.mark.parametrize("size", [(6, 6), (4, 6)])
+def test_image_and_label_map_move_together(names: list[str], size: tuple[int, int]) -> None:
+    labels = torch.randint(5, (30, *size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images = torch.stack([labels.float(), -labels.float()], 1)
+    moved, maps = augmentation(names)(images, labels, keys(30))
+    assert torch.equal(moved, torch.stack([maps.float(), -maps.float()], 1))
+    assert (moved.dtype, maps.dtype) == (torch.float32, torch.uint8)
+    assert not torch.equal(maps, labels)
+
+
+def test_all_eight_symmetries_occur_equally_often() -> None:
+    _, labels = augmentation(ALL)(*copies(1600), keys(1600))
+    assert stats.chisquare(occurrences(labels, symmetries(ASYMMETRIC))).pvalue > 1e-4
+
+
+def test_quarter_turns_of_a_square_are_four_and_of_other_images_two() -> None:
+    _, labels = augmentation(["quarter_turn"])(*copies(800), keys(800))
+    assert stats.chisquare(occurrences(labels, symmetries(ASYMMETRIC)[:4])).pvalue > 1e-4
+    wide = torch.arange(6, dtype=torch.uint8).view(2, 3)
+    _, labels = augmentation(["quarter_turn"])(torch.zeros(400, 1, 2, 3), wide.expand(400, 2, 3), keys(400))
+    assert stats.chisquare(occurrences(labels, [wide, wide.flip((0, 1))])).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("name", "axis"), [("flip", 1), ("flip_vertical", 0)])
+def test_flips_mirror_their_axis_or_nothing(name: str, axis: int) -> None:
+    _, labels = augmentation([name])(*copies(400), keys(400))
+    assert stats.chisquare(occurrences(labels, [ASYMMETRIC, ASYMMETRIC.flip(axis)])).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("names", [ALL, ["colorjitter", "torchvision.transforms.v2.RandomHorizontalFlip"]])
+def test_result_is_a_function_of_the_key_alone(names: list[str]) -> None:
+    augment = augmentation(names, Photographs)
+    images, labels = torch.rand(8, 3, 5, 5), torch.randint(3, (8, 5, 5), dtype=torch.uint8)
+    moved, maps = augment(images, labels, keys(8))
+    alone = [augment(images[row, None], labels[row, None], keys(8)[row, None]) for row in reversed(range(8))][::-1]
+    assert torch.allclose(moved, torch.cat([one for one, _ in alone]), atol=1e-6)
+    assert torch.equal(maps, torch.cat([one for _, one in alone]))
+    assert not torch.equal(maps, augment(images, labels, keys(8, seed=1))[1])
+
+
+def test_same_name_twice_draws_twice() -> None:
+    _, labels = augmentation(["flip", "flip"])(*copies(200), keys(200))
+    assert 60 < occurrences(labels, [ASYMMETRIC, ASYMMETRIC.flip(1)])[1] < 140
+
+
+@pytest.mark.parametrize("names", [ALL, ["colorjitter"]])
+def test_global_stream_and_arguments_are_left_alone(names: list[str]) -> None:
+    images, state = torch.rand(4, 3, 5, 5), torch.get_rng_state()
+    before = images.clone()
+    augmentation(names, Photographs)(images, torch.zeros(4, 5, 5, dtype=torch.uint8), keys(4))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(images, before)
+
+
+def test_no_names_change_nothing() -> None:
+    images, labels = copies(2)
+    moved, maps = augmentation([])(images, labels, keys(2))
+    assert torch.equal(moved, images)
+    assert torch.equal(maps, labels)
+
+
+def test_colour_jitter_changes_colours_inside_their_range_and_no_label() -> None:
+    normalisation = Normalisation.of(Photographs)
+    images = normalisation.apply(torch.rand(20, 3, 6, 6, generator=torch.Generator().manual_seed(0)))
+    labels = torch.randint(5, (20, 6, 6), dtype=torch.uint8)
+    jittered, maps = augmentation(["colorjitter"], Photographs)(images, labels, keys(20))
+    colours = normalisation.undo(jittered)
+    assert torch.equal(maps, labels)
+    assert colours.min() > -1e-6
+    assert colours.max() < 1 + 1e-6
+    assert ((jittered - images).abs().mean((1, 2, 3)) > 0.02).float().mean() > 0.8
+    brightness = colours.mean((1, 2, 3)) / normalisation.undo(images).mean((1, 2, 3))
+    assert brightness.min() < 0.8
+    assert brightness.max() > 1.1
+
+
+def test_transform_of_torchvision_or_of_the_users_own_is_named_with_dots() -> None:
+    images, labels = copies(3)
+    moved, maps = augmentation([f"{__name__}.Upright"])(images, labels, keys(3))
+    assert torch.equal(maps, labels.flip(1))
+    assert torch.allclose(moved, images.flip(2), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["flup", "no_such_module.Turn", "torchvision.transforms.v2.Turn", ".", "a..b"])
+def test_unknown_name_is_refused_with_those_that_exist(name: str) -> None:
+    with pytest.raises(UserError) as error:
+        augmentation(["flip", name])
+    assert repr(name) in str(error.value)
+    assert all(known in str(error.value) for known in [*AUGMENTATIONS, *TRANSFORMS])
+
+
+@pytest.mark.parametrize("name", ["resize", "torchvision_normalise"])
+def test_what_the_data_set_does_is_not_done_twice(name: str) -> None:
+    with pytest.raises(UserError, match=f"leave '{name}' out"):
+        augmentation(["flip", name])
+
+
+def test_transform_that_needs_arguments_is_refused() -> None:
+    with pytest.raises(UserError, match="cannot be called without arguments"):
+        augmentation(["torchvision.transforms.v2.RandomCrop"])
+
+
+def test_transform_that_changes_the_size_is_refused() -> None:
+    with pytest.raises(UserError, match="FiveTimes turns an image of"):
+        augmentation([f"{__name__}.FiveTimes"])(*copies(2), keys(2))
+
+
+class FiveTimes(v2.Resize):
+    def __init__(self) -> None:
+        super().__init__(15)

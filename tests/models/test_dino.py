@@ -1,0 +1,207 @@
+"""DINO's features: those of the original, on any grid, from weights that stay as they are unless they are trained."""
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models import DinoEncoder, EncoderShape, FrozenEncoder
+from models.dino import positions
+from tests import golden_rule
+from tests.models import dinos
+from utils.errors import UserError
+
+SIDE = 28  # of the trained grid of 8-pixel patches
+
+
+def keys_by_hand(weights: dict[str, Tensor], tokens: Tensor, blocks: int, heads: int) -> Tensor:
+    """Keys of the last of `blocks` blocks, tokens x heads x dimension, from the definition of a transformer."""
+
+    def normed(x: Tensor, name: str) -> Tensor:
+        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 1e-6).sqrt()
+        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    for block in range(blocks):
+        qkv = linear(normed(tokens, f"blocks.{block}.norm1"), f"blocks.{block}.attn.qkv")
+        q, k, v = (part.unflatten(1, (heads, -1)) for part in qkv.split(qkv.shape[1] // 3, dim=1))
+        if block == blocks - 1:
+            break
+        attention = (torch.einsum("ihd,jhd->hij", q, k) / math.sqrt(q.shape[2])).softmax(-1)
+        tokens = tokens + linear(torch.einsum("hij,jhd->ihd", attention, v).flatten(1), f"blocks.{block}.attn.proj")
+        hidden = F.gelu(linear(normed(tokens, f"blocks.{block}.norm2"), f"blocks.{block}.mlp.fc1"))
+        tokens = tokens + linear(hidden, f"blocks.{block}.mlp.fc2")
+    return k
+
+
+def cubic_weights(trained: int, length: int) -> Tensor:
+    """The matrix of bicubic resampling with a = -3/4 and the factor (length + 0.1) / trained: length x trained."""
+    a, matrix = -0.75, np.zeros((length, trained))
+    for i in range(length):
+        x = (i + 0.5) * trained / (length + 0.1) - 0.5
+        for j in range(math.floor(x) - 1, math.floor(x) + 3):
+            d = abs(x - j)
+            near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+            far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+            matrix[i, min(max(j, 0), trained - 1)] += near if d <= 1 else far
+    return torch.from_numpy(matrix)
+
+
+def positions_by_hand(trained: Tensor, grid: tuple[int, int]) -> Tensor:
+    rows, columns = (cubic_weights(SIDE, length) for length in grid)
+    patches = torch.einsum("ik,jl,klc->ijc", rows, columns, trained[0, 1:].unflatten(0, (SIDE, SIDE)).double())
+    return torch.cat([trained[:, :1].double(), patches.flatten(0, 1)[None]], dim=1)
+
+
+@torch.no_grad()
+def test_keys_of_the_original_are_met() -> None:
+    golden = golden_rule.load("dino_vits8_keys")
+    settings, expected = golden.settings, golden.arrays["features"]
+    encoder = DinoEncoder(EncoderShape("dino_vits8", settings["layer"]))
+    encoder.vit.load_state_dict(golden_rule.state_dict(settings["state_dict"]), strict=True)
+    images = golden_rule.real_input((1, 3, settings["height"], settings["width"]), 5)
+    assert float(expected.std()) > 1
+    torch.testing.assert_close(encoder(images), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("grid", [(8, 16), (32, 64), (16, 32), (28, 27), (14, 56), (1, 1)])
+def test_positions_are_resampled_with_the_tenth(grid: tuple[int, int]) -> None:
+    trained = golden_rule.real_input((1, 1 + SIDE**2, 2), 1).double()
+    here = positions(trained, grid)
+    torch.testing.assert_close(here, positions_by_hand(trained, grid), rtol=0, atol=1e-9)
+    to_size = F.interpolate(trained[:, 1:].unflatten(1, (SIDE, SIDE)).movedim(-1, 1), grid, mode="bicubic")
+    assert float((here[:, 1:] - to_size.flatten(2).transpose(1, 2)).abs().max()) > 1e-4
+
+
+def test_positions_on_the_trained_grid_are_the_trained_ones() -> None:
+    trained = golden_rule.real_input((1, 1 + SIDE**2, 2), 1)
+    assert torch.equal(positions(trained, (SIDE, SIDE)), trained)
+
+
+@pytest.mark.parametrize(
+    ("sides", "layer"), [((16, 40), 0), ((40, 16), 5), pytest.param((256, 512), 11, marks=pytest.mark.slow)]
+)
+@torch.no_grad()
+def test_keys_follow_from_the_definition(sides: tuple[int, int], layer: int) -> None:
+    weights = {name: tensor.double() for name, tensor in dinos.weights().items()}
+    images = golden_rule.real_input((1, 3, *sides), 5).double()
+    grid = (sides[0] // 8, sides[1] // 8)
+    patches = images[0].unfold(1, 8, 8).unfold(2, 8, 8).movedim(0, 2).flatten(2).flatten(0, 1)  # patches x (3 x 8 x 8)
+    patches = patches @ weights["patch_embed.proj.weight"].flatten(1).T + weights["patch_embed.proj.bias"]
+    tokens = torch.cat([weights["cls_token"][0], patches]) + positions_by_hand(weights["pos_embed"], grid)[0]
+    keys = keys_by_hand(weights, tokens, layer + 1, heads=6)[1:]  # patches x heads x 64
+    expected = keys.permute(2, 1, 0).reshape(1, 384, *grid)  # the channel counts dimensions, then heads
+    encoder = dinos.encoder(EncoderShape(source_layer=layer)).double()
+    torch.testing.assert_close(encoder(images), expected, rtol=0, atol=1e-8)
+    if sides == (256, 512):
+        torch.testing.assert_close(encoder.float()(images.float()), expected.float(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "stride", "channels"),
+    [("dino_vits16", 16, 384), ("dino_vits16", 8, 384), ("dino_vits8", 4, 384), ("dino_vitb16", 16, 768)],
+)
+def test_features_have_the_stride_asked_for(model: str, stride: int, channels: int) -> None:
+    with torch.device("meta"):
+        features = DinoEncoder(EncoderShape(model, 0, stride))(torch.zeros(2, 3, 32, 48))
+    assert features.shape == (2, channels, 32 // stride, 48 // stride)
+
+
+@torch.no_grad()
+def test_overlapping_patches_are_resized_to_the_whole_image() -> None:
+    images = dinos.images(1)
+    features = dinos.encoder(EncoderShape(source_layer=0, output_stride=4))(images)
+    weights, grid = dinos.weights(), (3, 5)  # of the 16 x 24 pixels, 8-pixel patches every 4 pixels
+    patches = images[0].unfold(1, 8, 4).unfold(2, 8, 4).movedim(0, 2).flatten(2).flatten(0, 1)
+    patches = patches @ weights["patch_embed.proj.weight"].flatten(1).T + weights["patch_embed.proj.bias"]
+    tokens = torch.cat([weights["cls_token"][0], patches]) + positions_by_hand(weights["pos_embed"], grid)[0].float()
+    keys = keys_by_hand(weights, tokens, 1, heads=6)[1:].permute(2, 1, 0).reshape(1, 384, *grid)
+    torch.testing.assert_close(features, F.interpolate(keys, (4, 6), mode="bilinear"), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((1, 3, 20, 16), "20 x 16.*multiples of 8"), ((1, 3, 16, 4), "16 x 4"), ((1, 1, 16, 16), "3 channels.*given 1")],
+)
+def test_images_that_do_not_fit_are_refused(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        dinos.frozen()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "dino_vits32"}, "unknown encoder 'dino_vits32'; there are: dino_vits8, dino_vitb8"),
+        ({"source_layer": 12}, "blocks 0 to 11"),
+        ({"output_stride": 3}, "must divide the 8 pixels"),
+        ({"output_stride": 16}, "must divide the 8 pixels"),
+        ({"output_stride": 0}, "must divide the 8 pixels"),
+    ],
+)
+def test_impossible_encoders_are_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        EncoderShape(**settings)  # type: ignore[arg-type]
+
+
+def test_only_what_makes_the_features_can_be_trained() -> None:
+    encoder = dinos.encoder(EncoderShape(source_layer=1, train=True))
+    encoder(dinos.images(2)).square().sum().backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), name
+    assert encoder.vit.patch_embed.proj.weight.grad.abs().max() > 0
+    assert not encoder.vit.blocks[2].attn.qkv.weight.requires_grad
+
+
+def test_frozen_encoder_is_shared_by_copies_and_follows_its_images() -> None:
+    frozen = dinos.frozen()
+    assert copy.deepcopy(frozen) is frozen
+    images = dinos.images(2)
+    single = frozen(images)
+    double = frozen(images.double())
+    assert (double.dtype, double.requires_grad) == (torch.float64, False)
+    torch.testing.assert_close(double.float(), single, rtol=0, atol=1e-3)
+    assert torch.equal(frozen(images), single)
+
+
+def test_digest_tells_weights_apart() -> None:
+    encoder = dinos.encoder()
+    with torch.no_grad():
+        encoder.vit.blocks[3].norm1.bias[0] += 1e-3
+    assert FrozenEncoder(encoder).digest != dinos.frozen().digest
+    assert FrozenEncoder(dinos.encoder()).digest == dinos.frozen().digest
+
+
+def test_cache_computes_every_image_once_and_returns_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    forward = DinoEncoder.forward
+
+    def counted(self: DinoEncoder, images: Tensor) -> Tensor:
+        computed.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(DinoEncoder, "forward", counted)
+    images = dinos.images(3)
+    first = FrozenEncoder(dinos.encoder(), tmp_path)(images[:2])
+    again = FrozenEncoder(dinos.encoder(), tmp_path)(images)
+    assert computed == [2, 1]
+    assert torch.equal(again[:2], first)
+    torch.testing.assert_close(again, dinos.frozen()(images), rtol=0, atol=1e-4)
+    FrozenEncoder(dinos.encoder(), tmp_path)(images.flip(-1))
+    FrozenEncoder(dinos.encoder(EncoderShape(source_layer=10)), tmp_path)(images)
+    assert computed == [2, 1, 3, 3, 3]  # the third is of `dinos.frozen`
+
+
+def test_damaged_file_of_the_cache_is_named(tmp_path: Path) -> None:
+    encoder = FrozenEncoder(dinos.encoder(), tmp_path)
+    encoder(dinos.images(1))
+    (file,) = tmp_path.rglob("*.pt")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match=file.name):
+        encoder(dinos.images(1))

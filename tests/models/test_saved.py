@@ -1,0 +1,68 @@
+"""A model as plain data and back."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from models import FeatureCondition, ProcessShape, UNetShape, describe, load_weights, restore, shapes_of
+from tests import tiny
+from utils.errors import UserError
+
+
+@pytest.fixture
+def contents() -> dict[str, Any]:
+    """What a checkpoint of a model holds; weights and average differ."""
+    average = tiny.model()
+    weights = {name: torch.zeros_like(tensor) for name, tensor in average.state_dict().items()}
+    shapes = describe(tiny.network_shape(), tiny.PROCESS)
+    return {**shapes, "model": weights, "average": copy.deepcopy(average.state_dict())}
+
+
+def test_restored_model_predicts_like_the_average(contents: dict[str, Any]) -> None:
+    model, images = restore(contents), tiny.images(2)
+    x_t, t = torch.zeros(2, tiny.SIDE, tiny.SIDE, dtype=torch.uint8), torch.tensor([3, 40])
+    assert torch.equal(model(x_t, t, images), tiny.model()(x_t, t, images))
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert model.process.time_steps == tiny.PROCESS.time_steps
+
+
+def test_shapes_come_back_from_plain_data() -> None:
+    network = UNetShape(5, 3, 64, (1, 1, 2, 2), (2,), 2, 2, -1, 0.25, FeatureCondition(384, 8, 10))
+    process = ProcessShape(100, "linear", {"first": 0.02})
+    described = describe(network, process)
+    assert isinstance(described["network"], dict)
+    assert isinstance(described["network"]["feature"], dict)
+    assert shapes_of(described) == (network, process)
+
+
+@pytest.mark.parametrize("part", ["network", "process"])
+def test_shape_that_is_not_known_is_refused(contents: dict[str, Any], part: str) -> None:
+    contents[part]["hyperspheres"] = 3
+    with pytest.raises(UserError, match="hyperspheres"):
+        shapes_of(contents)
+
+
+def test_weights_of_another_network_are_refused(contents: dict[str, Any]) -> None:
+    contents["network"]["base_channels"] = 64
+    with pytest.raises(UserError, match=r"another network: unet\.\S+ has shape .* there, .* here"):
+        restore(contents)
+
+
+def test_missing_tensor_is_named() -> None:
+    model = tiny.model()
+    weights = dict(model.state_dict())
+    del weights["unet.out.2.bias"]
+    with pytest.raises(UserError, match=r"lacks the tensor unet\.out\.2\.bias"):
+        load_weights(model, weights)
+
+
+def test_tensor_without_a_place_is_named_and_nothing_is_loaded() -> None:
+    model = tiny.model()
+    before = copy.deepcopy(model.state_dict())
+    weights = {name: torch.zeros_like(tensor) for name, tensor in before.items()}
+    with pytest.raises(UserError, match="tensor extra has no place"):
+        load_weights(model, {**weights, "extra": torch.ones(1)})
+    assert tiny.same(dict(model.state_dict()), dict(before))

@@ -1,0 +1,108 @@
+"""A network, data and settings so small that a whole training takes about a second."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import nn
+
+from models import CCDM, ProcessShape, UNetShape
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE = 8
+SPLIT_SIZES = {"train": 12, "val": 4, "test": 4}
+PROCESS = ProcessShape(time_steps=50)
+
+
+def network_shape(num_classes: int = 2, image_channels: int = 1, channel_mult: tuple[int, ...] = (1,)) -> UNetShape:
+    """The smallest network: residual blocks of 32 channels, no attention but that in the middle."""
+    return UNetShape(num_classes, image_channels, 32, channel_mult, (), 1)
+
+
+def model(num_classes: int = 2, image_channels: int = 1, channel_mult: tuple[int, ...] = (1,)) -> CCDM:
+    """A model whose predictions depend on all that it sees: no layer is zero, as some are when training starts."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        ccdm = CCDM(network_shape(num_classes, image_channels, channel_mult), PROCESS)
+        for parameter in ccdm.parameters():
+            if not parameter.any() and parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.1)
+    return ccdm.eval()
+
+
+def images(number: int, channels: int = 1, size: tuple[int, int] = (SIDE, SIDE), seed: int = 0) -> torch.Tensor:
+    """Images of noise."""
+    return torch.randn(number, channels, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def train_argv(data_folder: Path | None, output: Path, *changes: str) -> list[str]:
+    """Arguments of a training of 9 steps with validations after the 4th, the 8th and the last.
+
+    Without a folder, `changes` have to name the data.
+    """
+    data = [] if data_folder is None else [f"dataset_params={{path: '{data_folder}', side: {SIDE}}}"]
+    return [
+        str(ROOT / "params.yml"),
+        *data,
+        f"output_path={output}",
+        "device=cpu",
+        "batch_size=4",
+        "max_epochs=3",
+        "time_steps=50",
+        "unet_openai={base_channels: 32, channel_mult: [1], num_res_blocks: 1, attention_resolutions: []}",
+        "sampling.steps=3",
+        "samples=4",
+        "validation_freq=4",
+        "display_freq=2",
+        "dataset_val_max_size=2",
+        "n_validation_images=2",
+        *changes,
+    ]
+
+
+def eval_argv(checkpoint: Path, output: Path, *changes: str) -> list[str]:
+    """Arguments of an evaluation of that checkpoint."""
+    return [
+        str(ROOT / "params_eval.yml"),
+        f"load_from={checkpoint}",
+        f"evaluation_path={output}",
+        "device=cpu",
+        "evaluations=4",
+        "sampling.steps=3",
+        "n_validation_images=2",
+        *changes,
+    ]
+
+
+def write_hdf5(path: Path, splits: Mapping[str, Mapping[str, Any]], **attributes: Any) -> Path:
+    """An HDF5 with a group for every split and its arrays in it."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update(attributes)
+        for split, columns in splits.items():
+            group = file.create_group(split)
+            for name, column in columns.items():
+                group[name] = column
+    return path
+
+
+def lesion_columns(
+    number: int, size: tuple[int, int] = (SIDE, SIDE), num_classes: int = 2, annotators: int = 3, seed: int = 0
+) -> dict[str, Any]:
+    """Images and labels of one split, at random."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(num_classes, size=(number, annotators, *size), dtype=np.uint8)
+    return {"images": rng.uniform(-0.5, 0.5, size=(number, *size)).astype(np.float32), "labels": labels}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two nests of containers, tensors and numbers are equal bit by bit."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, Mapping):
+        return isinstance(other, Mapping) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    return bool(one == other)
