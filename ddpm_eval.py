@@ -3,16 +3,26 @@
 Draws label maps for every image of a split and scores them against the annotators, beside the baselines and, where the
 true distribution is known, the oracle. Prints one table and writes, into the evaluation's folder, `results.json`,
 `results.csv`, `per_image.csv`, `report.html` and `samples.png`. An evaluation that was interrupted continues.
+
+Where the data set has a void class and one label map an image (Cityscapes), samples are fused and scored by mean IoU
+instead, and the predictions are written as pictures.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import AnnotatedDataset, load_dataset
 from datasets.loading import evaluation_batches, spread_indices
-from evaluation import evaluate, model_samples, sample_panel
+from evaluation import bits_per_pixel, evaluate, model_samples, sample_panel
+from evaluation.figures import headline
+from evaluation.gallery import gallery
+from evaluation.report import render_report
+from evaluation.classes import Classes, SemanticDataset
 from evaluation.results import as_csv, as_json, per_image_csv, table, write_text
+from evaluation.segmentation import evaluate_segmentation
+from evaluation.segmentation_results import published, segmentation_csv, segmentation_json, segmentation_table
 from models import CCDM, restore
 from models.official import load_model_file
 from models.weights import weights_digest
@@ -42,24 +52,52 @@ def main(argv: Sequence[str]) -> None:
     folder = run_folder(evaluation_path, dataset_file, "evaluation_path")
     LOGGER.info("%s, step %d, %s split of %s", path, checkpoint["step"], settings.dataset_split, dataset_file)
 
-    digest = weights_digest(checkpoint["average"])
-    entries = evaluate(model, data, settings, folder / "rows", digest)
-    LOGGER.info(table(entries, dataset_file))
     about = {
         "settings": settings.model_dump(),
         "dataset_file": dataset_file,
-        "checkpoint": {"path": str(path), "step": checkpoint["step"], "digest_of_weights": digest},
+        "checkpoint": {
+            "path": str(path), "step": checkpoint["step"], "digest_of_weights": weights_digest(checkpoint["average"])
+        },
         "training_settings": checkpoint["settings"],
-    }
-    write_text(folder / "results.json", as_json(entries, about))
-    write_text(folder / "results.csv", as_csv(entries))
-    write_text(folder / "per_image.csv", per_image_csv(entries))
+    }  # fmt: skip
+    score = score_segmentation if isinstance(data, SemanticDataset) else score_distribution
+    score(model, data, settings, folder, about)
     draw_picture(folder / "samples.png", settings, data, model)
     LOGGER.info("results in %s", folder)
 
 
+def score_distribution(
+    model: CCDM, data: AnnotatedDataset, settings: EvalSettings, folder: Path, about: dict[str, Any]
+) -> None:
+    """Score the samples of every image against its annotators."""
+    digest = about["checkpoint"]["digest_of_weights"]
+    entries = evaluate(model, data, settings, folder / "rows", digest)
+    LOGGER.info(table(entries, about["dataset_file"]))
+    bits = bits_per_pixel(model, data, settings, folder / "rows", digest) if settings.bits_per_pixel else None
+    if bits is not None:
+        LOGGER.info("bits per pixel, at most: %.5f [%.5f, %.5f]", *bits)
+    about = {**about, "bits_per_pixel": None if bits is None else bits._asdict()}
+    write_text(folder / "results.json", as_json(entries, about))
+    write_text(folder / "results.csv", as_csv(entries))
+    write_text(folder / "per_image.csv", per_image_csv(entries))
+
+
+def score_segmentation(
+    model: CCDM, data: SemanticDataset, settings: EvalSettings, folder: Path, about: dict[str, Any]
+) -> None:
+    """Score the fused samples of a split against its one true label map an image, and keep what is predicted."""
+    entries = evaluate_segmentation(model, data, settings, folder, about["checkpoint"]["digest_of_weights"])
+    classes = Classes.of(data)
+    paper = published(about["dataset_file"], entries[0].network_size, with_dino=model.encoder is not None)
+    LOGGER.info(segmentation_table(entries, classes, paper, settings.evaluation_vote_strategy))
+    write_text(folder / "results.json", segmentation_json(entries, classes, paper, about))
+    write_text(folder / "results.csv", segmentation_csv(entries, classes))
+
+
 def check_steps(settings: EvalSettings, model: CCDM) -> None:
     """Refuse more sampling steps than the process has."""
+    if model.is_classifier:
+        return
     for steps in (settings.sampling.steps or 1, *settings.sampling_steps):
         if steps > model.process.time_steps:
             raise UserError(f"{steps} sampling steps asked for; the model has {model.process.time_steps} time steps")

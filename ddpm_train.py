@@ -67,7 +67,7 @@ class Training:
             self.resume(start)
         self.images = cached(self.data, settings.cache, self.device, settings.mp_loaders)
         steps = settings.sampling.steps
-        if steps is not None and steps > settings.time_steps:
+        if steps is not None and steps > settings.time_steps and not self.model.is_classifier:
             raise UserError(f"sampling.steps is {steps}; the process has {settings.time_steps} time_steps")
         self.folder = run_folder(settings.output_path, settings.dataset_file)
 

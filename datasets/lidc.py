@@ -11,7 +11,6 @@ annotators of 2 classes; nothing here depends on that. `python -m datasets.prepa
 """
 
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,6 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
         self.path, self.split = expand_path(path), split
         self.source = str(self.path)
         self._file: h5py.File | None = None
-        self._opened_by = -1
         with open_hdf5(self.path) as file:
             group = _split_group(file, split, self.path)
             images = group["images"]
@@ -86,9 +84,9 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
 
     @property
     def group(self) -> h5py.Group:
-        """The split's group in the file, which is opened anew in every process: a fork must not share its position."""
-        if self._file is None or self._opened_by != os.getpid():
-            self._file, self._opened_by = open_hdf5(self.path), os.getpid()
+        """The split's group in the open file."""
+        if self._file is None:
+            self._file = open_hdf5(self.path)
         return self._file[self.split]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class _Refused(Exception):
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """The constructors of arrays, which numpy 1 and 2 keep in different modules."""
+        """The constructors of arrays, which numpy 1 and 2 keep in different modules, and what old protocols name."""
         found = _ADMITTED.get((module.replace("numpy._core.", "numpy.core."), name))
         if found is None:
             raise _Refused(f"{module}.{name}")
@@ -55,4 +55,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
     ("numpy.core.numeric", "_frombuffer"): np.empty(1).__reduce_ex__(5)[0],
     ("_codecs", "encode"): _latin1,
+    ("builtins", "set"): set,
+    ("__builtin__", "set"): set,
+    ("__builtin__", "bytes"): bytes,
 }

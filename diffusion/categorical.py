@@ -5,26 +5,12 @@ Label maps are integers of shape B x H x W, probabilities and logits B x C x H x
 times has only two distinct values, one for "same class" and one for "other class".
 """
 
-from typing import NamedTuple
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.kl import Kernel, PosteriorKL
 from utils.errors import UserError
 from utils.noise import derive_key, uniform
-
-
-class Kernel(NamedTuple):
-    """A forward kernel per image: the class is kept with probability `keep`, or redrawn, `other` for each class."""
-
-    keep: Tensor
-    other: Tensor
-
-    @property
-    def same(self) -> Tensor:
-        """The probability that the class comes out as it went in, by being kept or by chance."""
-        return self.keep + self.other
 
 
 class CategoricalDiffusion(nn.Module):
@@ -92,31 +78,14 @@ class CategoricalDiffusion(nn.Module):
     def kl(self, logits: Tensor, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
         """KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, float32 at least.
 
-        Both distributions are (kernel from s to x_t) x (mixture over x_0), so the kernel cancels in their ratio. Up to
-        the constant `norm`, q_k is a product of two-valued kernels: the sum over k therefore needs one plain sum over
-        classes and two look-ups, at x_t and at x_0. At t = 1 it is the cross entropy of x_0.
+        At t = 1 it is the cross entropy of x_0. See `diffusion.kl` for the closed form.
         """
         logits = at_least_float32(logits)
-        dtype = logits.dtype
         s = t - 1
-        step, past, full = self.kernel(t, s, dtype), self.kernel(s, 0, dtype), self.kernel(t, 0, dtype)
-        first = (t == 1)[:, None, None]
-        log_p = F.log_softmax(logits, dim=1)
-        log_b = torch.log(self._mixed(log_p.exp(), self._is_class(x_t), t, s, floor=_per_pixel(t == 1, dtype)))
-
-        step, past, full = (Kernel(*(value[:, 0] for value in kernel)) for kernel in (step, past, full))
-        same = x_t == x_0
-        log_norm = torch.where(same, full.same, full.other).log()
-        log_q_0 = past.same.log() - log_norm
-        log_q_other = torch.where(first, 1, past.other).log() - log_norm
-        ratio_0 = log_q_0 - _at(log_b, x_0)
-        ratio_t = torch.where(same, ratio_0, log_q_other - _at(log_b, x_t))
-        ratio_sum = (self.num_classes - 1) * log_q_other + log_q_0 - log_b.sum(1)
-
-        kl = step.other * past.other * ratio_sum + step.keep * past.other * ratio_t
-        kl = kl + torch.where(same, step.same, step.other) * past.keep * ratio_0
-        kl = kl * torch.exp(-log_norm)
-        return torch.where(first, -_at(log_p, x_0), kl)
+        kernels = (self.kernel(later, earlier, logits.dtype) for later, earlier in ((t, s), (s, 0), (t, 0)))
+        x_t, x_0 = (x.long()[:, None] for x in (x_t, x_0))
+        kl: Tensor = PosteriorKL.apply(logits, x_t, x_0, (s == 0)[:, None, None, None], *kernels)
+        return kl[:, 0]
 
     def loss(self, logits: Tensor, x_t: Tensor, x_0: Tensor, t: Tensor, class_weights: Tensor | None = None) -> Tensor:
         """The training loss of every image: KL summed over pixels, each weighted by the class of x_0. Shape B, nats."""
@@ -132,17 +101,11 @@ class CategoricalDiffusion(nn.Module):
         same, other, num_classes = last_kernel.same.squeeze(), last_kernel.other.squeeze(), self.num_classes
         return torch.xlogy(same, num_classes * same) + (num_classes - 1) * torch.xlogy(other, num_classes * other)
 
-    def _mixed(self, p_x_0: Tensor, is_x_t: Tensor, t: Tensor, s: Tensor, floor: Tensor | None = None) -> Tensor:
-        """B_k = sum over x_0 of q(x_s = k | x_0) p(x_0) / q(x_t | x_0), in O(C): B x C x H x W.
-
-        `floor` is added where B may vanish and its logarithm is not used.
-        """
+    def _mixed(self, p_x_0: Tensor, is_x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """B_k = sum over x_0 of q(x_s = k | x_0) p(x_0) / q(x_t | x_0), in O(C): B x C x H x W."""
         full, past = self.kernel(t, 0, p_x_0.dtype), self.kernel(s, 0, p_x_0.dtype)
         w = p_x_0 * torch.where(is_x_t, 1 / full.same, 1 / full.other)
-        rest = past.other * w.sum(1, keepdim=True)
-        if floor is not None:
-            rest = rest + floor
-        return past.keep * w + rest
+        return past.keep * w + past.other * w.sum(1, keepdim=True)
 
     def _is_class(self, x: Tensor) -> Tensor:
         return x[:, None] == torch.arange(self.num_classes, dtype=x.dtype, device=x.device)[:, None, None]
@@ -155,8 +118,3 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 def _per_pixel(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.to(dtype)[:, None, None, None]
-
-
-def _at(values: Tensor, x: Tensor) -> Tensor:
-    """values[b, x[b, h, w], h, w]"""
-    return values.gather(1, x.long()[:, None])[:, 0]

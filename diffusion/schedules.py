@@ -33,7 +33,12 @@ def linear(time_steps: int, first: float = 0.01, last: float = 0.2) -> Tensor:
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, dim=0)])
 
 
-SCHEDULES: dict[str, Callable[..., Tensor]] = {"cosine": cosine, "linear": linear}
+def single_jump(time_steps: int) -> Tensor:
+    """abar = 1, 0: one jump to pure noise. Undoing it in one step is plain pixel-wise classification."""
+    return torch.cat([torch.ones(1, dtype=torch.float64), torch.zeros(time_steps, dtype=torch.float64)])
+
+
+SCHEDULES: dict[str, Callable[..., Tensor]] = {"cosine": cosine, "linear": linear, "single_jump": single_jump}
 
 
 def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor:
@@ -53,7 +58,7 @@ def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor
         raise UserError(f"beta_schedule_params: {error}; the {schedule} schedule takes: {takes}") from error
     table = SCHEDULES[schedule](time_steps, **settings)
     if not bool((table[1:] < table[:-1]).all()) or float(table[-1]) < 0:
-        raise UserError(f"the {schedule} schedule with {settings} does not decrease from 1 towards 0")
+        raise UserError(f"the {schedule} schedule with {time_steps} steps and {settings} does not decrease from 1 to 0")
     if float(table[-1]) > _SIGNAL_LEFT:
         warnings.warn(
             f"alpha_bar_T = {float(table[-1]):.2g} with {time_steps} steps: x_T still carries signal that sampling, "

@@ -2,7 +2,7 @@
 
 from evaluation.panels import sample_panel
 from evaluation.predictors import Prediction, Predictor, always_empty, majority_vote, model_samples, oracle
-from evaluation.protocol import Entry, evaluate, references
+from evaluation.protocol import Entry, bits_per_pixel, evaluate, references
 from evaluation.scores import Scores, score
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Predictor",
     "Scores",
     "always_empty",
+    "bits_per_pixel",
     "evaluate",
     "majority_vote",
     "model_samples",

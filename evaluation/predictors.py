@@ -21,12 +21,18 @@ class Prediction(NamedTuple):
     probabilities: Tensor
 
 
+CLASSIFIER_ARGMAX = Sampling(steps=1, last_step="argmax")
+CLASSIFIER_DRAWS = Sampling(steps=1, last_step="draw")
+"""How a pixel-wise classifier is read: the most probable class of each pixel, or independent draws at each pixel."""
+
 Predictor = Callable[[EvaluationBatch], Prediction]
 
 
 def model_samples(model: CCDM, num_samples: int, sampling: Sampling, seed: int, max_batch: int) -> Predictor:
-    """`num_samples` draws of the model for every image."""
+    """`num_samples` draws of the model for every image; a pixel-wise classifier is drawn from at each pixel."""
     device = model.process.alpha_bar.device
+    if model.is_classifier and sampling.steps != 1:
+        sampling = CLASSIFIER_DRAWS
 
     def predict(batch: EvaluationBatch) -> Prediction:
         drawn = model.sample(
@@ -36,6 +42,7 @@ def model_samples(model: CCDM, num_samples: int, sampling: Sampling, seed: int, 
             sampling.sampler,
             seed,
             eta=sampling.eta,
+            last_step=sampling.last_step,
             max_batch=max_batch,
         )
         return Prediction(drawn.labels.cpu(), drawn.probabilities.cpu())

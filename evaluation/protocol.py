@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
 from datasets import AnnotatedDataset, KnownDistribution
-from datasets.loading import spread_indices
+from datasets.loading import evaluation_batches, spread_indices
 from evaluation.measures import BINS
-from evaluation.predictors import Predictor, always_empty, majority_vote, model_samples, oracle
+from evaluation.predictors import (
+    CLASSIFIER_ARGMAX,
+    CLASSIFIER_DRAWS,
+    Predictor,
+    always_empty,
+    majority_vote,
+    model_samples,
+    oracle,
+)
 from evaluation.scores import Scores, score
 from evaluation.store import Row, RowStore
 from models import CCDM
+from utils.metrics import Interval, bootstrap_interval
 from utils.schema import EvalSettings, Sampling
 
 Kind = Literal["model", "reference", "sweep"]
@@ -51,20 +62,47 @@ def evaluate(
     counts = sorted(set(settings.evaluations))
 
     def run(name: str, predictor: Predictor, counts: list[int], made_with: Any) -> Scores:
-        fingerprint = _fingerprint(digest, settings, data, counts, made_with)
+        fingerprint = fingerprint_of(digest, settings, data, counts, made_with)
         store = RowStore(rows_folder / f"{name.replace(' ', '_')}.jsonl", fingerprint)
         return score(
             predictor, data, indices, counts,
             batch_size=settings.batch_size, workers=settings.mp_loaders, store=store, title=name,
         )  # fmt: skip
 
-    entries = [_model_entry(run, model, settings, settings.sampling, "model", "model", counts)]
+    if model.is_classifier:
+        entries = [
+            _model_entry(run, model, settings, CLASSIFIER_ARGMAX, "arg max per pixel", "model", [1]),
+            _model_entry(run, model, settings, CLASSIFIER_DRAWS, "draws per pixel", "model", counts),
+        ]
+    else:
+        entries = [_model_entry(run, model, settings, settings.sampling, "model", "model", counts)]
     for name, predictor in references(data, counts[-1]).items():
         entries.append(Entry(name, "reference", run(name, predictor, counts, None)))
     for sampling in sweep(settings):
         name = f"{sampling.sampler} {sampling.steps}"
         entries.append(_model_entry(run, model, settings, sampling, name, "sweep", counts[:1]))
     return entries
+
+
+def bits_per_pixel(
+    model: CCDM, data: AnnotatedDataset, settings: EvalSettings, rows_folder: Path, digest: str
+) -> Interval:
+    """The bound on the annotators' negative log-likelihood, in bits per pixel, averaged over the images' annotators."""
+    indices = spread_indices(len(data), settings.dataset_val_max_size)
+    fingerprint = fingerprint_of(digest, settings, data, [], "bits per pixel")
+    store = RowStore(rows_folder / "bits_per_pixel.jsonl", fingerprint)
+    todo = [index for index in indices if index not in store.rows]
+    batches = evaluation_batches(data, todo, settings.batch_size, settings.mp_loaders)
+    device = model.process.alpha_bar.device
+    for batch in tqdm(batches, desc="bits per pixel", leave=False):
+        images, bits = batch.images.to(device), torch.zeros(batch.present.shape, dtype=torch.float64)
+        for annotator in range(batch.present.shape[1]):
+            bits[:, annotator] = model.bits_per_pixel(images, batch.labels[:, annotator].to(device)).cpu()
+        mean = (bits * batch.present).sum(1) / batch.present.sum(1)
+        rows = zip(batch.indices.tolist(), batch.groups, mean.tolist(), strict=True)
+        store.add([{"index": index, "group": group, "bits": value} for index, group, value in rows])
+    rows = [store.rows[index] for index in indices]
+    return bootstrap_interval([row["bits"] for row in rows], [row["group"] for row in rows])
 
 
 def references(data: AnnotatedDataset, num_samples: int) -> dict[str, Predictor]:
@@ -110,7 +148,7 @@ def _spread(per_seed: list[Scores]) -> dict[str, float]:
     return {name: float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for name, values in means.items()}
 
 
-def _fingerprint(digest: str, settings: EvalSettings, data: AnnotatedDataset, counts: list[int], made_with: Any) -> str:
+def fingerprint_of(digest: str, settings: EvalSettings, data: AnnotatedDataset, counts: list[int], made_with: Any) -> str:
     names = ("dataset_file", "dataset_params", "dataset_split", "dataset_val_max_size", "batch_size")
     about = {name: getattr(settings, name) for name in names}
     return hashlib.sha256(json.dumps([digest, about, len(data), counts, made_with]).encode()).hexdigest()

@@ -50,13 +50,18 @@ def table(entries: Sequence[Entry], dataset_file: str) -> str:
 
 def as_json(entries: Sequence[Entry], about: Mapping[str, Any]) -> str:
     """Everything that the table says and more, with `about` (settings, checkpoint), protocol and versions."""
+    return to_json(about, PROTOCOL, [_as_dict(entry) for entry in entries])
+
+
+def to_json(about: Mapping[str, Any], protocol: Mapping[str, str], results: Sequence[Mapping[str, Any]]) -> str:
+    """The contents of `results.json`: `about`, the protocol, what it was run with, and the results."""
     packages = ("torch", "torchvision", "numpy", "scipy", "torchmetrics")
     contents = {
         **about,
-        "protocol": PROTOCOL,
+        "protocol": protocol,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
-        "results": [_as_dict(entry) for entry in entries],
+        "results": results,
     }
     return json.dumps(_without_nan(contents), indent=2, allow_nan=False)
 

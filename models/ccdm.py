@@ -63,9 +63,12 @@ class CCDM(nn.Module):
         self.encoder = encoder
         table = alpha_bar_table(process.beta_schedule, process.time_steps, **process.beta_schedule_params)
         self.process = CategoricalDiffusion(network.num_classes, table)
+        self.is_classifier = process.beta_schedule == "single_jump"
 
     def forward(self, x_t: Tensor, t: Tensor, images: Tensor, features: Tensor | None = None) -> Tensor:
         """Logits of p(x_0 | x_t, image): B x C x H x W. Without `features` they are computed. See `UNet.forward`."""
+        if self.is_classifier:  # x_t is pure noise, which a classifier need not see
+            x_t = torch.zeros_like(x_t)
         return self.unet(x_t, t, images, self.features(images) if features is None else features)
 
     def features(self, images: Tensor) -> Tensor | None:
@@ -118,17 +121,17 @@ class CCDM(nn.Module):
         Raises:
             UserError: for an unknown sampler, impossible numbers, or images of the wrong shape.
         """
+        packs = self.packs(
+            images, num_samples, steps, sampler, seed, eta=eta, last_step=last_step, max_batch=max_batch, keys=keys
+        )
         shape = (images.shape[-2], images.shape[-1])
         labels = torch.empty((len(images), num_samples, *shape), dtype=torch.uint8, device=images.device)
         total = torch.zeros((len(images), self.process.num_classes, *shape), device=images.device)
-        for pack in self.packs(
-            images, num_samples, steps, sampler, seed, eta=eta, last_step=last_step, max_batch=max_batch, keys=keys
-        ):
+        for pack in packs:
             labels[pack.of_image, pack.number] = pack.labels
             total.index_add_(0, pack.of_image, pack.probabilities.to(total.dtype))
         return Samples(labels, total / num_samples)
 
-    @torch.no_grad()
     def packs(
         self,
         images: Tensor,
@@ -146,14 +149,8 @@ class CCDM(nn.Module):
         self._check(images)
         if num_samples < 1 or max_batch < 1:
             raise UserError(f"num_samples ({num_samples}) and max_batch ({max_batch}) must be at least 1")
-        pair_keys = self._sample_keys(images, num_samples, seed, keys).flatten()
-        features = self.features(images)
-        for pairs in torch.arange(len(pair_keys), device=images.device).split(max_batch):
-            of_image = pairs // num_samples
-            conditions = images[of_image], None if features is None else features[of_image]
-            for step in self._chain(conditions, pair_keys[pairs], steps, sampler, eta, last_step):
-                last = step
-            yield Pack(of_image, pairs % num_samples, last.x_s, last.probabilities)
+        pair_keys = self._sample_keys(images, num_samples, seed, keys)
+        return self._packs(images, pair_keys, max_batch, steps, sampler, eta, last_step)
 
     @torch.no_grad()
     def trajectory(
@@ -171,7 +168,26 @@ class CCDM(nn.Module):
         """The bound on -log2 p(label map | image) per pixel, float64 of shape B (T network calls)."""
         self._check(images)
         keys, features = derive_key(seed, image_keys(images)), self.features(images)
-        return bits_per_pixel(self.process, lambda x_t, t: self.unet(x_t, t, images, features), labels, keys)
+        return bits_per_pixel(self.process, lambda x_t, t: self(x_t, t, images, features), labels, keys)
+
+    @torch.no_grad()
+    def _packs(
+        self,
+        images: Tensor,
+        pair_keys: Tensor,
+        max_batch: int,
+        steps: int | None,
+        sampler: str,
+        eta: float,
+        last_step: LastStep,
+    ) -> Iterator[Pack]:
+        features, num_samples = self.features(images), pair_keys.shape[1]
+        for pairs in torch.arange(pair_keys.numel(), device=images.device).split(max_batch):
+            of_image = pairs // num_samples
+            conditions = images[of_image], None if features is None else features[of_image]
+            for step in self._chain(conditions, pair_keys.flatten()[pairs], steps, sampler, eta, last_step):
+                last = step
+            yield Pack(of_image, pairs % num_samples, last.x_s, last.probabilities)
 
     def _chain(
         self,
@@ -185,7 +201,7 @@ class CCDM(nn.Module):
         images, features = conditions
         return reverse_process(
             self.process,
-            lambda x_t, t: self.unet(x_t, t, images, features),
+            lambda x_t, t: self(x_t, t, images, features),
             keys,
             (images.shape[-2], images.shape[-1]),
             steps=self.process.time_steps if steps is None else steps,

@@ -24,6 +24,8 @@ def shapes_from(settings: TrainSettings, num_classes: int, image_channels: int) 
     """
     net = {name: _tuples(value) for name, value in settings.unet_openai}
     process = ProcessShape(settings.time_steps, settings.beta_schedule, settings.beta_schedule_params)
+    if settings.objective == "cross_entropy":
+        process = ProcessShape(1, "single_jump")
     features = settings.feature_cond_encoder
     if features.type == "none":
         return Shapes(UNetShape(num_classes, image_channels, **net), process)

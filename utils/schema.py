@@ -8,6 +8,7 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SamplerName = Literal["ancestral", "ddim"]
+VoteStrategy = Literal["confidence", "majority"]
 
 
 class Settings(BaseModel):
@@ -87,6 +88,7 @@ class Sampling(Settings):
     steps: Positive | None = Field(None, description="steps of the sampler; null takes all time_steps")
     sampler: SamplerName = Field("ancestral", description="kind of step")
     eta: float = Field(0.0, ge=0, le=1, description="of ddim: 0 keeps most, 1 redraws every pixel")
+    last_step: Literal["argmax", "draw"] = Field("argmax", description="how the label map is read off the last step")
 
 
 class TrainSettings(Settings):
@@ -113,6 +115,9 @@ class TrainSettings(Settings):
     polyak_alpha: float = Field(0.9999, ge=0, lt=1, description="decay of the average of the weights")
     max_bad_steps: NotNegative = Field(0, description="steps without a finite loss or gradient that are put up with")
 
+    objective: Literal["diffusion", "cross_entropy"] = Field(
+        "diffusion", description="cross_entropy trains the same network as a pixel-wise classifier, for comparison"
+    )
     time_steps: Positive = Field(250, description="T of the diffusion process")
     beta_schedule: Literal["cosine", "linear"] = Field("cosine", description="table of alpha-bar")
     beta_schedule_params: dict[str, float] = Field({}, description="arguments of the schedule")
@@ -151,7 +156,10 @@ class EvalSettings(Settings):
     mp_loaders: NotNegative = Field(0, description="worker processes that load data")
 
     evaluations: Annotated[list[Positive], BeforeValidator(_as_list)] = Field(
-        [16], min_length=1, description="numbers of samples at which GED and HM-IoU are read, from one set of draws"
+        [16], min_length=1, description="numbers of samples that are scored, from one set of draws"
+    )
+    evaluation_vote_strategy: VoteStrategy = Field(
+        "confidence", description="how samples are fused where there is a void class: mean probabilities, or votes"
     )
     sampling: Sampling = Sampling(steps=25)
     sampling_steps: Annotated[list[Positive], BeforeValidator(_as_list)] = Field(

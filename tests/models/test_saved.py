@@ -8,6 +8,7 @@ import torch
 
 from models import FeatureCondition, ProcessShape, UNetShape, describe, load_weights, restore, shapes_of
 from tests import tiny
+from tests.models import dinos
 from utils.errors import UserError
 
 
@@ -32,10 +33,11 @@ def test_restored_model_predicts_like_the_average(contents: dict[str, Any]) -> N
 def test_shapes_come_back_from_plain_data() -> None:
     network = UNetShape(5, 3, 64, (1, 1, 2, 2), (2,), 2, 2, -1, 0.25, FeatureCondition(384, 8, 10))
     process = ProcessShape(100, "linear", {"first": 0.02})
-    described = describe(network, process)
-    assert isinstance(described["network"], dict)
+    described = describe(network, process, dinos.frozen())
+    assert all(isinstance(described[name], dict) for name in ("network", "process", "encoder"))
     assert isinstance(described["network"]["feature"], dict)
-    assert shapes_of(described) == (network, process)
+    assert shapes_of(described) == (network, process, dinos.SHAPE)
+    assert shapes_of(describe(network, process)) == (network, process, None)
 
 
 @pytest.mark.parametrize("part", ["network", "process"])

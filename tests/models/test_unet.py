@@ -11,6 +11,7 @@ from torch import Tensor
 from models.layers import time_embedding
 from models.unet import FeatureCondition, UNet, UNetShape
 from tests import golden_rule
+from utils.errors import UserError
 
 GOLDEN = ("unet_small", "unet_lidc_9m", "unet_features")
 SMALL = UNetShape(num_classes=3, image_channels=2, channel_mult=(1, 1, 2), attention_resolutions=(4,), num_res_blocks=1)
@@ -187,6 +188,55 @@ def test_features_join_at_the_chosen_block(target_layer: int) -> None:
     features = golden_rule.real_input((2, 32, 4, 4), 3)
     changed = network(*batch, -features) - network(*batch, features)
     assert float(changed.abs().max()) > 1e-3
+
+
+def test_released_networks_take_their_features_at_blocks_10_and_11() -> None:
+    cityscapes = UNetShape(20, 3, 64, (1, 1, 2, 2, 4, 4))
+    assert [index for index, joint in cityscapes.joints().items() if joint.factor == 8] == [10, 11]
+    for target_layer in (10, 11):
+        with torch.device("meta"):
+            weights = UNet(dataclasses.replace(cityscapes, feature=FeatureCondition(384, 8, target_layer))).state_dict()
+        for block in (10, 11):
+            extra = 384 if block == target_layer else 0
+            assert len(weights[f"input_blocks.{block}.0.in_layers.0.weight"]) == 128 + extra
+
+
+def test_first_level_may_be_wider_than_the_base() -> None:
+    network = UNet(UNetShape(3, 2, 32, (2, 1), (), 1))
+    assert network(*inputs(network.shape, 8, 8)).shape == (2, 3, 8, 8)
+    shapes = {name: tuple(p.shape) for name, p in network.state_dict().items()}
+    assert shapes["time_embed.0.weight"] == (128, 32)
+    assert shapes["input_blocks.0.0.weight"] == (64, 5, 3, 3)
+    assert shapes["out.2.weight"] == (3, 64, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("feature", "message"),
+    [
+        (FeatureCondition(32, 2, 3), "output_stride 2 cannot join at target_layer 3.*take 4 or 5"),
+        (FeatureCondition(32, 2, 1), "output_stride 2 cannot join at target_layer 1.*take 4 or 5"),
+        (FeatureCondition(32, 2, 99), "take 4 or 5"),
+        (FeatureCondition(32, 4, 4), "output_stride 4 cannot join at target_layer 4.*take 7 or 8"),
+        (FeatureCondition(32, 8, 7), "the network goes down to 4"),
+        (FeatureCondition(31, 2, 4), "31 channels of features joined to 32 at target_layer 4.*multiple of 32"),
+        (FeatureCondition(0, 2, 4), "0 channels of features"),
+    ],
+)
+def test_features_that_cannot_join_are_refused(feature: FeatureCondition, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(SMALL, num_res_blocks=2, feature=feature)
+
+
+def test_features_without_a_condition_are_refused() -> None:
+    with pytest.raises(UserError, match="without a feature condition"):
+        UNet(SMALL)(*inputs(SMALL, 8, 8), torch.zeros(2, 32, 4, 4))
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 8), (8, 10)])
+def test_features_of_images_that_would_be_padded_are_refused(height: int, width: int) -> None:
+    features = torch.zeros(2, 32, height // 2, width // 2)
+    with pytest.raises(UserError, match=f"images of {height} x {width}.*multiples of 4"):
+        UNet(with_features(4))(*inputs(SMALL, height, width), features)
 
 
 @pytest.mark.parametrize("shape", [None, (2, 31, 4, 4), (2, 32, 8, 8), (1, 32, 4, 4), (2, 32, 4, 3)])

@@ -1,0 +1,174 @@
+"""Cityscapes: classes from torchvision's table, both sizes of label maps, and what is said about incomplete folders."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import Cityscapes as TorchvisionCityscapes
+
+from datasets.cityscapes import VOID, Cityscapes, get_dataset
+from datasets.class_weights import class_weights
+from datasets.loading import evaluation_batches, load_dataset
+from tests.datasets.trees import write_cityscapes, write_png
+from utils.errors import UserError
+
+SCENES = ["ulm_000001_000019", "aachen_000002_000019", "aachen_000000_000019"]
+ALL_IDS = np.arange(32 * 64).reshape(32, 64) % 34
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_cityscapes(tmp_path, "train", dict.fromkeys(SCENES, ALL_IDS))
+
+
+def annotation(root: Path, scene: str) -> Path:
+    return root / "gtFine" / "train" / scene.split("_")[0] / f"{scene}_gtFine_labelIds.png"
+
+
+def refusal(root: Path, split: str = "train", **params: object) -> str:
+    with pytest.raises(UserError) as error:
+        dataset = load_dataset("datasets.cityscapes", split, {"path": str(root), **params})
+        for index in range(len(dataset)):
+            dataset[index]
+    return str(error.value)
+
+
+def test_ids_become_the_train_ids_with_void_as_the_twentieth_class(root: Path) -> None:
+    labels = get_dataset("train", str(root), size=(32, 64))[0]["labels"]
+    assert (labels.dtype, labels.shape) == (torch.uint8, (1, 32, 64))
+    expected = {c.id: c.train_id if c.train_id not in (255, -1) else 19 for c in TorchvisionCityscapes.classes}
+    assert torch.equal(labels[0].long(), torch.from_numpy(np.vectorize(expected.get)(ALL_IDS)))
+    assert set(labels.unique().tolist()) == set(range(20))
+
+
+def test_names_and_colours_are_those_of_the_benchmark(root: Path) -> None:
+    dataset = get_dataset("train", str(root))
+    assert (dataset.num_classes, dataset.image_channels, dataset.void_class) == (20, 3, VOID)
+    assert len(dataset.class_names) == len(dataset.class_colours) == 20
+    assert dict(zip(dataset.class_names, dataset.class_colours, strict=True)) | {} == {
+        **{c.name: c.color for c in TorchvisionCityscapes.classes if c.train_id not in (255, -1)},
+        "void": (0, 0, 0),
+    }
+    assert (dataset.class_names[0], dataset.class_names[13], dataset.class_names[18]) == ("road", "car", "bicycle")
+
+
+@pytest.mark.parametrize("size", [(128, 256), (256, 512), (20, 30)])
+def test_images_and_label_maps_have_the_size_that_is_asked_for(root: Path, size: tuple[int, int]) -> None:
+    item = get_dataset("train", str(root), size=size)[0]
+    assert item["image"].shape == (3, *size)
+    assert item["labels"].shape == (1, *size)
+    assert "original_labels" not in item
+
+
+def test_images_are_normalised_by_the_mean_and_deviation_of_imagenet(tmp_path: Path) -> None:
+    root = write_cityscapes(tmp_path, "train", {SCENES[0]: ALL_IDS})
+    write_png(next(root.glob("leftImg8bit/*/*/*.png")), np.broadcast_to([51, 102, 255], (32, 64, 3)))
+    image = get_dataset("train", str(root))[0]["image"]
+    expected = [(0.2 - 0.485) / 0.229, (0.4 - 0.456) / 0.224, (1 - 0.406) / 0.225]
+    assert torch.allclose(image, torch.tensor(expected).view(3, 1, 1).expand_as(image), atol=1e-5)
+
+
+def test_images_are_resized_smoothly_and_label_maps_to_the_nearest_pixel(tmp_path: Path) -> None:
+    ids = np.full((8, 8), 7)  # road
+    ids[:, 4:] = 26  # car
+    root = write_cityscapes(tmp_path, "train", {SCENES[0]: ids})
+    write_png(next(root.glob("leftImg8bit/*/*/*.png")), np.where(ids[..., None] == 7, 0, 255) * np.ones(3))
+    item = get_dataset("train", str(root), size=(6, 6))[0]
+    assert set(item["labels"].unique().tolist()) == {0, 13}
+    assert item["labels"][0, 0].tolist() == [0, 0, 0, 13, 13, 13]
+    assert len(item["image"][0, 0].unique()) > 2
+
+
+def test_order_is_that_of_the_names_whatever_the_file_system_says(root: Path) -> None:
+    dataset = get_dataset("train", str(root))
+    assert [dataset[index]["name"] for index in range(3)] == sorted(SCENES)
+
+
+def test_original_label_maps_come_where_they_are_asked_for(root: Path) -> None:
+    dataset = get_dataset("train", str(root), size=(8, 16), original_labels=True)
+    (batch,) = evaluation_batches(dataset, [0, 2], 2, workers=0)
+    assert batch.labels.shape == (2, 1, 8, 16)
+    whole = get_dataset("train", str(root), size=(32, 64))
+    assert [labels.shape for labels in batch.original_labels] == [(1, 32, 64)] * 2
+    assert torch.equal(batch.original_labels[1], whole[2]["labels"])
+    (batch,) = evaluation_batches(whole, [0, 2], 2, workers=0)
+    assert batch.original_labels == []
+
+
+def test_class_counts_are_counted_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = get_dataset("train", str(root), size=(16, 32))
+    labels = torch.stack([dataset[index]["labels"] for index in range(3)])
+    counts = dataset.class_counts()
+    assert torch.equal(counts, labels.flatten().bincount(minlength=20))
+    (file,) = root.glob("*.json")
+    for annotated in root.glob("gtFine/*/*/*"):
+        write_png(annotated, np.zeros((32, 64)))
+    assert torch.equal(get_dataset("train", str(root), size=(16, 32)).class_counts(), counts)
+    other = get_dataset("train", str(root), size=(8, 32)).class_counts()
+    assert other.tolist() == [0] * 19 + [3 * 8 * 32]
+    file.unlink()
+
+
+def test_weights_leave_void_out_and_favour_what_is_rare(tmp_path: Path) -> None:
+    ids = np.full((16, 16), 7)
+    ids[:2] = 26
+    ids[2:8] = 0
+    dataset = get_dataset("train", str(write_cityscapes(tmp_path, "train", {SCENES[0]: ids})), size=(16, 16))
+    uniform, weighted = class_weights("uniform", dataset), class_weights("weighted", dataset)
+    assert uniform is not None
+    assert weighted is not None
+    assert uniform.tolist() == [1] * 19 + [0]
+    assert weighted[VOID] == 0
+    assert weighted[13] > 3 * weighted[0]
+    assert weighted[0] == pytest.approx(1 / np.log(1.02 + 0.8), rel=1e-5)
+
+
+def test_missing_folders_are_refused(root: Path) -> None:
+    assert f"there is no folder {root / 'leftImg8bit' / 'val'}" in refusal(root, "val")
+    (root / "gtFine" / "train").rename(root / "gtFine" / "elsewhere")
+    message = refusal(root)
+    assert f"there is no folder {root / 'gtFine' / 'train'}" in message
+    assert "must be the folder of leftImg8bit and gtFine" in message
+
+
+def test_image_without_its_annotation_is_refused(root: Path) -> None:
+    annotation(root, SCENES[1]).unlink()
+    message = refusal(root)
+    assert f"{SCENES[1]}_leftImg8bit.png has no annotation; expected {annotation(root, SCENES[1])}" in message
+
+
+def test_split_without_images_is_refused(root: Path) -> None:
+    for folder in ("leftImg8bit", "gtFine"):
+        (root / folder / "val").mkdir()
+    assert "holds no images" in refusal(root, "val")
+
+
+def test_ids_that_do_not_exist_are_refused(root: Path) -> None:
+    ids = ALL_IDS.copy()
+    ids[5, 6] = 77
+    path = annotation(root, SCENES[0])
+    write_png(path, ids)
+    assert f"{path}: id 77 at (5, 6); expected the ids of Cityscapes, 0 .. 33" in refusal(root)
+
+
+def test_pictures_of_the_wrong_form_are_refused(root: Path) -> None:
+    path = annotation(root, SCENES[0])
+    write_png(path, np.zeros((32, 60)))
+    assert f"{path} has (32, 60) pixels, its image (32, 64)" in refusal(root)
+    write_png(path, ALL_IDS)
+    path.write_bytes(path.read_bytes()[:-60])
+    assert f"{path} cannot be read as a picture" in refusal(root)
+    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(path)
+    assert "expected 8 bits and one channel" in refusal(root)
+
+
+@pytest.mark.parametrize("size", [[128], [0, 256], [1, 2, 3]])
+def test_impossible_size_is_refused(root: Path, size: list[int]) -> None:
+    assert "expected height and width" in refusal(root, size=size)
+
+
+def test_it_is_torchvisions_data_set_that_finds_the_files(root: Path) -> None:
+    source = TorchvisionCityscapes(str(root), "train", target_type="semantic")
+    assert len(Cityscapes(root, "train", (8, 8), original_labels=False)) == len(source)

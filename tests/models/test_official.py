@@ -1,0 +1,323 @@
+"""Files in the layouts of the official repository: read whole, understood from their tensors, refused clearly."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import ddpm_train
+from diffusion import alpha_bar_table
+from models import CCDM, FeatureCondition, ProcessShape, UNet, UNetShape, restore, shapes_of
+from models.dino import EncoderShape
+from models.official import load_model_file, main
+from tests import golden_rule, tiny
+from tests.models import dinos
+from tests.utils.test_checkpoint import TouchesAFile
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.errors import UserError
+
+State = dict[str, Tensor]
+
+LIDC = UNetShape(2, 1, 32, (1, 1, 2, 3, 4))
+CITYSCAPES = UNetShape(20, 3, 64, (1, 1, 2, 2, 4, 4))
+SMALL = UNetShape(2, 1, 32, (1, 2), (2,), 1)
+SMALL_DINO = UNetShape(20, 3, 32, (1, 1, 1, 2), (8,), 1, feature=FeatureCondition(384, 8, 7))
+
+
+def unet_state(shape: UNetShape, sign: float = 1) -> State:
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in UNet(shape).state_dict().items()}
+    return {name: sign * tensor for name, tensor in golden_rule.state_dict(shapes).items()}
+
+
+def wrapped(prefix: str, state: State) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def encoder_state(**changes: Tensor) -> State:
+    """As DINO lies in the official encoder."""
+    return wrapped("module.extractor.model.", {**dinos.weights(), **changes})
+
+
+def training_state() -> dict[str, Any]:
+    """What lies beside the weights, with arrays and scalars of NumPy as schedulers leave them."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([weight], lr=1e-4)
+    weight.sum().backward()
+    optimizer.step()
+    scheduler = {"base_lrs": np.array([1e-4]), "last_epoch": np.int64(3), "lr_lambdas": [None], "ok": np.bool_(True)}
+    engine = {"epoch_length": 10, "max_epochs": 2000, "iteration": 70, "mean": np.float32(0.5), "i": np.arange(3)}
+    return {"optimizer": optimizer.state_dict(), "scheduler": scheduler, "engine": engine}
+
+
+def main_branch(shape: UNetShape) -> dict[str, Any]:
+    return {"model": unet_state(shape), "average_model": unet_state(shape, -1), **training_state()}
+
+
+def cityscapes_branch(shape: UNetShape) -> dict[str, Any]:
+    return {**main_branch(shape), "cond_encoder": encoder_state(), "average_cond_encoder": encoder_state()}
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[[Any], dict[str, Any]]:
+    """Write something to a file and load it."""
+
+    def write_and_load(contents: Any) -> dict[str, Any]:
+        torch.save(contents, tmp_path / "that.pt")
+        return load_model_file(tmp_path / "that.pt")
+
+    return write_and_load
+
+
+Load = Callable[[Any], dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        UNetShape(2),
+        LIDC,
+        CITYSCAPES,
+        dataclasses.replace(CITYSCAPES, feature=FeatureCondition(384, 8, 10)),
+        dataclasses.replace(CITYSCAPES, feature=FeatureCondition(768, 8, 11)),
+        dataclasses.replace(CITYSCAPES, feature=FeatureCondition(384, 16, 13)),
+        UNetShape(5, 4, 32, (2, 1, 3), (1, 4), 3),
+    ],
+    ids=["LIDC", "official default", "Cityscapes", "DINO at 10", "ViT-B at 11", "DINO at stride 16", "odd"],
+)
+def test_shape_is_read_off_the_tensors(shape: UNetShape) -> None:
+    from models.tensor_shapes import network_of
+
+    with torch.device("meta"):
+        weights = UNet(shape).state_dict()
+    found = network_of(weights)
+    attention = tuple(factor for factor in sorted(shape.attention_resolutions) if factor <= shape.stride)
+    assert found == dataclasses.replace(shape, attention_resolutions=attention)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "unet.", "module.unet."])
+def test_file_of_the_main_branch_is_read(load: Load, prefix: str) -> None:
+    file = {"model": wrapped(prefix, unet_state(SMALL)), "average_model": wrapped(prefix, unet_state(SMALL, -1))}
+    contents = load({**file, **training_state()})
+    assert shapes_of(contents) == (SMALL, ProcessShape(), None)
+    assert tiny.same(contents["model"], wrapped("unet.", unet_state(SMALL)))
+    assert tiny.same(contents["average"], wrapped("unet.", unet_state(SMALL, -1)))
+    assert contents["settings"]["dataset_file"] == "datasets.lidc"
+    assert contents["step"] == 0
+
+
+@torch.no_grad()
+def test_restored_model_is_the_average(load: Load) -> None:
+    model = restore(load(main_branch(SMALL)))
+    x_t, t, images = torch.zeros(1, 8, 8, dtype=torch.long), torch.tensor([7]), tiny.images(1)
+    network = UNet(SMALL)
+    network.load_state_dict(unet_state(SMALL, -1))
+    assert torch.equal(model(x_t, t, images), network(x_t, t, images))
+    assert model.sample(images, 3, steps=4).labels.shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("only", ["model", "average_model", "bare"])
+def test_one_set_of_weights_stands_for_both(load: Load, only: str) -> None:
+    state = unet_state(SMALL)
+    contents = load(state if only == "bare" else {only: state})
+    assert tiny.same(contents["model"], contents["average"])
+    assert tiny.same(contents["average"], wrapped("unet.", state))
+
+
+def test_frozen_encoder_of_the_cityscapes_branch_comes_along(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = load(cityscapes_branch(SMALL_DINO))
+    assert shapes_of(contents) == (SMALL_DINO, ProcessShape(), EncoderShape("dino_vits8", 11, 8, False))
+    assert contents["settings"]["dataset_file"] == "datasets.cityscapes"
+    monkeypatch.setattr("models.dino_weights._from_hub", None)
+    model, images = restore(contents), dinos.images(1)
+    features = model.features(images)
+    assert features is not None
+    assert torch.equal(features, dinos.frozen()(images))
+    drawn = model.sample(images, 2, steps=2)
+    assert drawn.labels.shape == (1, 2, *dinos.SIDES)
+    assert drawn.probabilities.shape == (1, 20, *dinos.SIDES)
+
+
+def test_file_without_its_encoder_takes_the_weights_elsewhere(load: Load, tmp_path: Path) -> None:
+    contents = load(main_branch(SMALL_DINO))
+    assert shapes_of(contents).encoder == EncoderShape("dino_vits8", 11, 8, False)
+    torch.save(dinos.weights(), tmp_path / "dino.pth")
+    model = restore(contents, str(tmp_path / "dino.pth"))
+    assert model.sample(dinos.images(1), steps=1).labels.shape == (1, 1, *dinos.SIDES)
+
+
+@pytest.mark.parametrize("name", ["feature_cond_encoder", "cond_encoder"])
+def test_encoder_that_was_trained_is_the_models(load: Load, name: str) -> None:
+    average = {"norm.bias": torch.full((384,), 3.0)}
+    file = {name: encoder_state(), f"average_{name}": encoder_state(**average)}
+    contents = load({**main_branch(SMALL_DINO), **file})
+    assert shapes_of(contents).encoder == EncoderShape("dino_vits8", 11, 8, True)
+    tensors = restore(contents).state_dict()
+    assert torch.equal(tensors["encoder.vit.norm.bias"], average["norm.bias"])
+    assert torch.equal(contents["model"]["encoder.vit.norm.bias"], dinos.weights()["norm.bias"])
+
+
+def test_empty_encoder_of_the_cityscapes_branch_is_not_used(load: Load) -> None:
+    contents = load({**main_branch(SMALL), "cond_encoder": {}, "average_cond_encoder": {}})
+    assert shapes_of(contents).encoder is None
+
+
+@pytest.mark.parametrize(
+    "process", [ProcessShape(100), ProcessShape(250), ProcessShape(60, "linear", {"first": 0.02, "last": 0.3})]
+)
+def test_process_is_read_where_the_file_holds_its_tables(load: Load, process: ProcessShape) -> None:
+    table = alpha_bar_table(process.beta_schedule, process.time_steps, **process.beta_schedule_params)
+    buffers = {"cumalphas": table[1:].float(), "betas": (1 - table[1:] / table[:-1]).float()}
+    buffers["alphas"] = 1 - buffers["betas"]
+    contents = load({"model": {**wrapped("unet.", unet_state(SMALL)), **wrapped("diffusion.", buffers)}})
+    found = shapes_of(contents).process
+    assert (found.time_steps, found.beta_schedule) == (process.time_steps, process.beta_schedule)
+    assert found.beta_schedule_params == pytest.approx(process.beta_schedule_params, abs=1e-6)
+    buffers["cumalphas"] = buffers["cumalphas"].sqrt()
+    with pytest.raises(UserError, match="neither the cosine nor a linear schedule"):
+        load({"model": {**wrapped("unet.", unet_state(SMALL)), **wrapped("diffusion.", buffers)}})
+
+
+def test_own_checkpoint_comes_as_it_is(tmp_path: Path) -> None:
+    contents = {name: {} for name in ("settings", "network", "process", "model", "average")}
+    save_checkpoint(tmp_path / "last.pt", {**contents, "step": 3})
+    assert load_model_file(tmp_path / "last.pt") == load_checkpoint(tmp_path / "last.pt")
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def broken(change: Callable[[State], None]) -> dict[str, Any]:
+    state = unet_state(SMALL)
+    change(state)
+    return {"model": unet_state(SMALL), "average_model": state}
+
+
+def widen(state: State) -> None:
+    state["output_blocks.0.0.in_layers.2.weight"] = torch.zeros(64, 96, 3, 3)
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "unknown tensor": (
+        lambda: broken(lambda state: state.update({"out_ce.2.bias": torch.zeros(1)})),
+        r"`average_model` is of another network: the tensor out_ce\.2\.bias has no place here",
+    ),
+    "missing tensor": (
+        lambda: broken(lambda state: state.pop("middle_block.1.norm.bias")),
+        r"lacks the tensor middle_block\.1\.norm\.bias",
+    ),
+    "other shape": (
+        lambda: broken(widen),
+        r"output_blocks\.0\.0\.in_layers\.2\.weight has shape \(64, 96, 3, 3\) there, \(64, 128, 3, 3\) here",
+    ),
+    "no last layer": (lambda: broken(lambda state: state.pop("out.2.weight")), r"'out\.2\.weight' is missing"),
+    "beside the network": (
+        lambda: {"model": {**wrapped("unet.", unet_state(SMALL)), "head.bias": torch.zeros(1)}},
+        r"the tensor head\.bias has no place",
+    ),
+    "another network": (lambda: {"model": {"fc.weight": torch.zeros(2, 2)}}, r"no tensor time_embed\.0\.weight"),
+    "no tensors": (lambda: {"model": {}, "epoch": 3}, "no tensors under `model` or `average_model`"),
+    "a tensor": (lambda: torch.zeros(3), "no tensors under `model` or `average_model`"),
+    "features of no DINO": (
+        lambda: main_branch(dataclasses.replace(SMALL_DINO, feature=FeatureCondition(512, 8, 7))),
+        "512 channels from patches of 8 pixels join; no DINO makes these",
+    ),
+    "encoder of another kind": (
+        lambda: {**main_branch(SMALL_DINO), "cond_encoder": {"model.conv1.weight": torch.zeros(3)}},
+        "`cond_encoder` holds no vision transformer",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_file_that_cannot_be_used_is_refused(load: Load, kind: str) -> None:
+    contents, message = REFUSED[kind]
+    with pytest.raises(
+        UserError, match=rf"that\.pt is not a checkpoint of this software, nor an official one: .*{message}"
+    ):
+        load(contents())
+
+
+def test_features_that_join_twice_are_refused(load: Load) -> None:
+    state = unet_state(SMALL_DINO)
+    state["input_blocks.3.0.in_layers.0.weight"] = torch.zeros(96)
+    with pytest.raises(UserError, match="join at the input blocks 3 and 7"):
+        load({"model": state})
+
+
+def test_code_in_a_file_is_not_run(load: Load, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    with pytest.raises(UserError, match=r"cannot be read|can be read safely: it asks for \S*mkdir"):
+        load({**main_branch(SMALL), "engine": TouchesAFile(trap)})
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("array", [np.array([object()]), np.array(["text"]), np.array([(1, 2.0)], dtype="i4,f4")])
+def test_only_arrays_of_numbers_are_read(load: Load, array: Any) -> None:
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        load({**main_branch(SMALL), "scheduler": {"array": array}})
+
+
+# ---------------------------------------------------------------- what it is for
+
+
+def test_file_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(cityscapes_branch(SMALL_DINO), tmp_path / "that.pt")
+    main([str(tmp_path / "that.pt")])
+    told = capsys.readouterr().out
+    for words in (
+        "not used of it: optimizer, scheduler, engine",
+        "channel_mult: [1, 1, 1, 2]",
+        "num_classes: 20",
+        "target_layer: 7",
+        "time_steps: 250",
+        "model: dino_vits8",
+    ):
+        assert words in told
+
+
+def test_script_ends_with_one_line_and_status_2(tmp_path: Path) -> None:
+    torch.save({"model": {"fc.weight": torch.zeros(2, 2)}}, tmp_path / "that.pt")
+    command = [sys.executable, "-m", "models.official", str(tmp_path / "that.pt")]
+    ended = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path}/that.pt is not a checkpoint")
+
+
+def test_fine_tuning_begins_with_the_weights_and_needs_no_network_typed_in(data_folder: Path, tmp_path: Path) -> None:
+    shape = UNetShape(2, 1, 32, (1, 2), (2,), 1)
+    torch.save(main_branch(shape), tmp_path / "that.pt")
+    changes = [f"load_from={tmp_path}/that.pt", "optim.learning_rate=1e-9", "optim.lr_params.min_lr=0"]
+    ddpm_train.main(tiny.train_argv(data_folder, tmp_path / "run", *changes))
+    tuned = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert shapes_of(tuned) == (shape, ProcessShape(), None)
+    assert tuned["step"] == 9
+    for part, sign in (("model", 1), ("average", -1)):
+        start = wrapped("unet.", unet_state(shape, sign))
+        assert all(torch.allclose(tuned[part][name], start[name], atol=1e-2) for name in start)
+    again = [f"load_from={tmp_path}/run/last.pt", f"output_path={tmp_path}/again"]
+    ddpm_train.main([str(tmp_path / "run" / "params.yml"), *again])
+    assert load_checkpoint(tmp_path / "again" / "last.pt")["step"] == 9
+
+
+def test_fine_tuning_on_other_classes_is_refused(data_folder: Path, tmp_path: Path) -> None:
+    torch.save(main_branch(UNetShape(3, 1, 32, (1,), (), 1)), tmp_path / "that.pt")
+    with pytest.raises(UserError, match="network has 3 classes and images of 1 channels; the data have 2 and 1"):
+        ddpm_train.main(tiny.train_argv(data_folder, tmp_path / "run", f"load_from={tmp_path}/that.pt"))
+
+
+@pytest.mark.slow
+def test_released_cityscapes_network_loads_and_samples(tmp_path: Path) -> None:
+    shape = dataclasses.replace(CITYSCAPES, feature=FeatureCondition(384, 8, 11))
+    torch.save(cityscapes_branch(shape), tmp_path / "that.pt")
+    model: CCDM = restore(load_model_file(tmp_path / "that.pt"))
+    images = golden_rule.real_input((1, 3, 64, 128), 5)
+    assert model.sample(images, steps=2).labels.shape == (1, 1, 64, 128)
