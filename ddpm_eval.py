@@ -16,10 +16,10 @@ from typing import Any
 from datasets import AnnotatedDataset, load_dataset
 from datasets.loading import evaluation_batches, spread_indices
 from evaluation import bits_per_pixel, evaluate, model_samples, sample_panel
+from evaluation.classes import Classes, SemanticDataset
 from evaluation.figures import headline
 from evaluation.gallery import gallery
 from evaluation.report import render_report
-from evaluation.classes import Classes, SemanticDataset
 from evaluation.results import as_csv, as_json, per_image_csv, table, write_text
 from evaluation.segmentation import evaluate_segmentation
 from evaluation.segmentation_results import published, segmentation_csv, segmentation_json, segmentation_table
@@ -60,8 +60,10 @@ def main(argv: Sequence[str]) -> None:
         },
         "training_settings": checkpoint["settings"],
     }  # fmt: skip
-    score = score_segmentation if isinstance(data, SemanticDataset) else score_distribution
-    score(model, data, settings, folder, about)
+    if isinstance(data, SemanticDataset):
+        score_segmentation(model, data, settings, folder, about)
+    else:
+        score_distribution(model, data, settings, folder, about)
     draw_picture(folder / "samples.png", settings, data, model)
     LOGGER.info("results in %s", folder)
 
@@ -77,9 +79,13 @@ def score_distribution(
     if bits is not None:
         LOGGER.info("bits per pixel, at most: %.5f [%.5f, %.5f]", *bits)
     about = {**about, "bits_per_pixel": None if bits is None else bits._asdict()}
-    write_text(folder / "results.json", as_json(entries, about))
+    results = as_json(entries, about)
+    write_text(folder / "results.json", results)
     write_text(folder / "results.csv", as_csv(entries))
     write_text(folder / "per_image.csv", per_image_csv(entries))
+    exhibits = gallery(model, data, settings, headline(entries).scores)
+    report = render_report(json.loads(results), entries, exhibits, model.process.time_steps)
+    write_text(folder / "report.html", report)
 
 
 def score_segmentation(

@@ -1,34 +1,41 @@
 """Train a CCDM: python ddpm_train.py [params.yml] [key=value ...]
 
 The settings are in params.yml, the schema of all settings in utils/schema.py. The run folder receives checkpoints
-(`last.pt`, `best_ged.pt`, `best_hm_iou.pt`), the log, the settings, and TensorBoard's files.
+(`last.pt`, `previous.pt`, `best_ged.pt`, `best_hm_iou.pt`), the log, the settings, and TensorBoard's files.
+
+`torchrun --nproc_per_node=N ddpm_train.py ...` shares the work among N processes. SIGTERM, SIGINT and SIGUSR1 end the run
+after the step it is in, with everything saved and status 75 (0 under torchrun); `load_from=auto` goes on from there.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import yaml
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from datasets import AnnotatedDataset, load_dataset
+from datasets import load_dataset
 from datasets.cache import cached
 from datasets.class_weights import class_weights
 from datasets.loading import TrainingBatch, evaluation_batches, spread_indices, training_batches
 from evaluation import Predictor, Scores, model_samples, references, sample_panel, score
-from models import CCDM, Shapes, describe, load_weights, shapes_of
-from models.from_settings import adopt_shapes, check_same, make_encoder, shapes_from
-from models.official import load_model_file
-from utils.checkpoint import save_checkpoint
+from models import CCDM, describe, load_weights
+from models.from_settings import make_encoder
+from training.start import find_start
+from utils.board import Board
+from utils.checkpoint import is_checkpoint, save_checkpoint
 from utils.config import load_settings
 from utils.device import choose_device
-from utils.errors import UserError, run_script
+from utils.distributed import first_of_machine_first, is_main, joined, own_part, rank, size, sum_over_processes
+from utils.errors import UserError, run_script, system_errors_told
 from utils.noise import derive_key, seed_from
-from utils.optimisation import StepGuard, moving_average, polynomial_decay
-from utils.runs import LOGGER, log_to, run_folder
+from utils.optimisation import BadSteps, SpikeWatch, StepGuard, moving_average, polynomial_decay
+from utils.paths import write_atomically
+from utils.runs import LOGGER, FolderLock, log_to, shared_run_folder
 from utils.schema import TrainSettings
+from utils.signals import StopRequest, StopRequestedError, preempted_status
 
 
 def main(argv: Sequence[str]) -> None:
@@ -38,7 +45,10 @@ def main(argv: Sequence[str]) -> None:
         UserError: for whatever the user can mend.
     """
     settings = load_settings(TrainSettings, argv, default_file="params.yml")
-    Training(settings).run()
+    with joined():
+        finished = Training(settings).run()
+    if not finished:
+        sys.exit(preempted_status())
 
 
 class Training:
@@ -204,12 +214,14 @@ class Training:
         )
 
     def resume(self, contents: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint of the same network, or begin with the weights of one without state."""
+        """Continue from a checkpoint of the same network, or begin with the weights of an official one."""
         load_weights(self.model, contents["model"])
         load_weights(self.average.module, contents["average"])
         self.average.n_averaged.fill_(contents["num_averaged"])
-        if "optimizer" not in contents:
+        if not is_checkpoint(contents):
             return
+        if "optimizer" not in contents:
+            raise UserError(f"{self.settings.load_from} lacks `optimizer`, without which no training can be continued")
         if contents["settings"]["batch_size"] != self.settings.batch_size:
             raise UserError(
                 f"{self.settings.load_from} was trained with batch_size {contents['settings']['batch_size']}, the "
@@ -222,9 +234,9 @@ class Training:
 def start_from(
     start: Mapping[str, Any] | None, settings: TrainSettings, data: AnnotatedDataset
 ) -> tuple[TrainSettings, Shapes]:
-    """Settings and shapes of the training; weights that come without a training's state bring their own network."""
+    """Settings and shapes of the training; an official checkpoint brings its own network."""
     sizes = data.num_classes, data.image_channels
-    if start is not None and "optimizer" not in start:
+    if start is not None and not is_checkpoint(start):
         settings = adopt_shapes(settings, start, *sizes)
         return settings, shapes_from(settings, *sizes)
     shapes = shapes_from(settings, *sizes)

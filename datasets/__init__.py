@@ -11,7 +11,11 @@ which returns a `torch.utils.data.Dataset` for the split "train", "val" or "test
 
     class_names                C names; these and the following are optional
     class_colours              C triples of red, green and blue, 0 .. 255
-    void_class                 the class that is not evaluated and that class_weights uniform and weighted leave out
+    class_ids                  C numbers, 0 .. 255, that stand for the classes in pictures of predictions; 0 .. C-1 by
+                               default
+    void_class                 the class that is not evaluated and that class_weights uniform and weighted leave out. A
+                               data set with one has one label map an image, and is evaluated by mean IoU
+    original_labels            whether items carry the labels of that name; the evaluation switches it on
     image_mean, image_std      for every channel: the image is (x - mean) / std of intensities x in [0, 1]; by default
                                0.5 and 0.5. Colour jitter and the 8-bit cache go by it
     source                     the file or folder that it reads, for messages

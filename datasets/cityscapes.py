@@ -54,6 +54,7 @@ class Cityscapes(Dataset[dict[str, Any]]):
     image_channels = 3
     void_class = VOID
     class_names = (*(c.name for c in _CLASSES), "void")
+    class_ids = (*(c.id for c in _CLASSES), 0)
     class_colours = (*(c.color for c in _CLASSES), (0, 0, 0))
     image_mean = (0.485, 0.456, 0.406)  # of ImageNet
     image_std = (0.229, 0.224, 0.225)

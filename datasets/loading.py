@@ -5,13 +5,14 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Sampler
 
+from datasets.batches import Batches, View, load
 from datasets.checks import check_item
 from datasets.normalisation import Normalisation
 from datasets.transforms import Augmentation
@@ -19,8 +20,7 @@ from utils.errors import UserError
 from utils.noise import derive_key, seed_from, uniform
 
 SPLITS = ("train", "val", "test")
-
-Batch = TypeVar("Batch")
+WHOLE = slice(None)
 
 
 class AnnotatedDataset(Protocol):
@@ -121,22 +121,6 @@ class ItemByItem:
         return _stacked([item["image"] for item in items]), torch.stack(chosen)
 
 
-class Batches(Generic[Batch]):
-    """What a data loader yields; a `UserError` of a worker process is raised here as it was raised there."""
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self._loader = loader
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
-
-
 def training_batches(
     images: AnnotatedDataset | TrainingImages,
     pipeline: list[str],
@@ -145,26 +129,28 @@ def training_batches(
     last_step: int,
     seed: int,
     workers: int,
+    part: slice = WHOLE,
 ) -> Batches[TrainingBatch]:
     """The batches of the optimiser steps `first_step` .. `last_step` - 1, the same whatever came before.
 
     Every epoch visits the images in an order of its own; steps run on across the end of an epoch. Order, annotator and
-    augmentation are functions of (seed, epoch, index). What is kept on a CUDA device is drawn there, without workers.
+    augmentation are functions of (seed, epoch, index), and not of which `part` of every batch is wanted. What is kept
+    on a CUDA device is drawn there, without workers.
     """
-    steps = _Steps(len(images), batch_size, first_step, last_step, seed)
+    steps = _Steps(len(images), batch_size, first_step, last_step, seed, part)
     if not isinstance(images, TrainingImages):
         images = ItemByItem(images)
     augmentation = Augmentation(pipeline, images.normalisation)
     on_cpu = images.device.type == "cpu"
-    return _load(_TrainingView(images, augmentation, seed), steps, workers if on_cpu else 0, on_cpu)
+    return load(_TrainingView(images, augmentation, seed), steps, workers if on_cpu else 0, on_cpu)
 
 
 def evaluation_batches(
-    dataset: AnnotatedDataset, indices: list[int], batch_size: int, workers: int
+    dataset: AnnotatedDataset, indices: list[int], batch_size: int, workers: int, part: slice = WHOLE
 ) -> Batches[EvaluationBatch]:
-    """The images of `indices` in that order, with all of their label maps."""
+    """The images of `indices` in that order, with all of their label maps; of the batches, those of `part`."""
     chunks = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return _load(_EvaluationView(dataset), chunks, workers, pin_memory=True)
+    return load(_EvaluationView(dataset), chunks[part], workers, pin_memory=True)
 
 
 def spread_indices(length: int, limit: int | None) -> list[int]:
@@ -174,20 +160,7 @@ def spread_indices(length: int, limit: int | None) -> list[int]:
     return [int((k + 0.5) * length / limit) for k in range(limit)]
 
 
-class _View(Dataset[Any]):
-    """Whole batches by what is asked for, or the error as a value: a worker would turn it into a traceback."""
-
-    def __getitem__(self, wanted: Any) -> Any:
-        try:
-            return self.batch(wanted)
-        except UserError as error:
-            return error
-
-    def batch(self, wanted: Any) -> Any:
-        raise NotImplementedError
-
-
-class _TrainingView(_View):
+class _TrainingView(View):
     """Batches by (epoch, index): each image with one annotator's label map, augmented."""
 
     def __init__(self, images: TrainingImages, augmentation: Augmentation, seed: int) -> None:
@@ -204,8 +177,8 @@ class _TrainingView(_View):
 class _Steps(Sampler[list[tuple[int, int]]]):
     """The (epoch, index) pairs of every optimiser step, counted from the start of training."""
 
-    def __init__(self, length: int, batch_size: int, first_step: int, last_step: int, seed: int) -> None:
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+    def __init__(self, length: int, batch_size: int, first_step: int, last_step: int, seed: int, part: slice) -> None:
+        self.length, self.batch_size, self.seed, self.part = length, batch_size, seed, part
         self.first_step, self.last_step = first_step, last_step
 
     def __len__(self) -> int:
@@ -220,10 +193,10 @@ class _Steps(Sampler[list[tuple[int, int]]]):
                     epoch = position // self.length
                     order = np.random.default_rng(seed_from("order", self.seed, epoch)).permutation(self.length)
                 pairs.append((epoch, int(order[position % self.length])))
-            yield pairs
+            yield pairs[self.part]
 
 
-class _EvaluationView(_View):
+class _EvaluationView(View):
     def __init__(self, dataset: AnnotatedDataset) -> None:
         self.dataset = dataset
 
@@ -245,24 +218,6 @@ class _EvaluationView(_View):
             [int(item.get("group", index)) for index, item in zip(wanted, items, strict=True)],
             [item["original_labels"] for item in items if "original_labels" in item],
         )
-
-
-def _load(view: _View, wanted: Any, workers: int, pin_memory: bool) -> Batches[Any]:
-    return Batches(
-        DataLoader(
-            view,
-            batch_size=None,
-            sampler=wanted,
-            collate_fn=_unchanged,
-            num_workers=workers,
-            pin_memory=pin_memory and torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-        )
-    )
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
 
 
 def _checked_item(dataset: AnnotatedDataset, index: int) -> dict[str, Any]:

@@ -67,13 +67,13 @@ def ranked(scores: Scores, number: int) -> dict[str, list[Row]]:
 
 
 def film_strip(model: CCDM, batch: EvaluationBatch, settings: EvalSettings) -> list[Cell]:
-    """The reverse process of the first sample of one image: the image, about eight label maps from t = T, and the last."""
+    """The reverse process of one image's first sample: the image, about eight label maps from t = T, and the last."""
     chain = _chain(model, batch.images, settings)
     chosen = evenly(len(chain), _FRAMES + 1)
     cells = [image_cell(batch.images[0])]
     for place in chosen:
         time, labels = chain[place]
-        title = f"t = {time}" if time > 0 else "sample 1"
+        title = "sample 1" if time == 0 and settings.sampling.last_step == "argmax" else f"t = {time}"
         cells.append(labels_cell(title, labels[0].cpu(), model.process.num_classes))
     return cells
 

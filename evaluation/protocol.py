@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from datasets import AnnotatedDataset, KnownDistribution
-from datasets.loading import evaluation_batches, spread_indices
+from datasets.loading import EvaluationBatch, spread_indices
 from evaluation.measures import BINS
 from evaluation.predictors import (
     CLASSIFIER_ARGMAX,
@@ -24,6 +23,7 @@ from evaluation.predictors import (
     oracle,
 )
 from evaluation.scores import Scores, score
+from evaluation.sharing import fill
 from evaluation.store import Row, RowStore
 from models import CCDM
 from utils.metrics import Interval, bootstrap_interval
@@ -92,15 +92,17 @@ def bits_per_pixel(
     fingerprint = fingerprint_of(digest, settings, data, [], "bits per pixel")
     store = RowStore(rows_folder / "bits_per_pixel.jsonl", fingerprint)
     todo = [index for index in indices if index not in store.rows]
-    batches = evaluation_batches(data, todo, settings.batch_size, settings.mp_loaders)
     device = model.process.alpha_bar.device
-    for batch in tqdm(batches, desc="bits per pixel", leave=False):
+
+    def rows_of(batch: EvaluationBatch) -> list[Row]:
         images, bits = batch.images.to(device), torch.zeros(batch.present.shape, dtype=torch.float64)
         for annotator in range(batch.present.shape[1]):
             bits[:, annotator] = model.bits_per_pixel(images, batch.labels[:, annotator].to(device)).cpu()
         mean = (bits * batch.present).sum(1) / batch.present.sum(1)
-        rows = zip(batch.indices.tolist(), batch.groups, mean.tolist(), strict=True)
-        store.add([{"index": index, "group": group, "bits": value} for index, group, value in rows])
+        values = zip(batch.indices.tolist(), batch.groups, mean.tolist(), strict=True)
+        return [{"index": index, "group": group, "bits": value} for index, group, value in values]
+
+    fill(store, rows_of, data, todo, settings.batch_size, settings.mp_loaders, title="bits per pixel")
     rows = [store.rows[index] for index in indices]
     return bootstrap_interval([row["bits"] for row in rows], [row["group"] for row in rows])
 
@@ -148,7 +150,10 @@ def _spread(per_seed: list[Scores]) -> dict[str, float]:
     return {name: float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for name, values in means.items()}
 
 
-def fingerprint_of(digest: str, settings: EvalSettings, data: AnnotatedDataset, counts: list[int], made_with: Any) -> str:
+def fingerprint_of(
+    digest: str, settings: EvalSettings, data: AnnotatedDataset, counts: list[int], made_with: Any
+) -> str:
+    """What rows were made with, for `RowStore`."""
     names = ("dataset_file", "dataset_params", "dataset_split", "dataset_val_max_size", "batch_size")
     about = {name: getattr(settings, name) for name in names}
     return hashlib.sha256(json.dumps([digest, about, len(data), counts, made_with]).encode()).hexdigest()

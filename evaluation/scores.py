@@ -1,6 +1,7 @@
 """Scoring a predictor on a split, image by image."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from datasets import AnnotatedDataset
-from datasets.loading import EvaluationBatch, evaluation_batches
+from datasets.loading import EvaluationBatch
 from evaluation.measures import BINS, column, measure
 from evaluation.predictors import Predictor
+from evaluation.sharing import fill
 from evaluation.store import Row, RowStore
 from utils.metrics import Interval, bootstrap_interval, expected_calibration_error_from
 
@@ -66,17 +67,20 @@ def score(
     workers: int = 0,
     store: RowStore | None = None,
     title: str | None = None,
+    between: Callable[[], None] | None = None,
 ) -> Scores:
     """Predict and score the images of `indices`, without those that `store` already holds.
 
-    A predictor that gives fewer samples than a count asks for is read at what it gives. A `title` shows progress.
+    A predictor that gives fewer samples than a count asks for is read at what it gives. The processes of a run share
+    the work; for `title` and `between` see `evaluation.sharing.fill`.
     """
     store = store or RowStore()
     todo = [index for index in indices if index not in store.rows]
-    for batch in tqdm(
-        evaluation_batches(dataset, todo, batch_size, workers), desc=title, disable=title is None, leave=False
-    ):
-        store.add(_rows(predictor, batch, dataset.num_classes, counts))
+
+    def rows_of(batch: EvaluationBatch) -> list[Row]:
+        return _rows(predictor, batch, dataset.num_classes, counts)
+
+    fill(store, rows_of, dataset, todo, batch_size, workers, title=title, between=between)
     rows = [store.rows[index] for index in sorted(indices)]
     return Scores(rows, [count for count in sorted({*counts, 1}) if column("ged", count) in rows[0]])
 

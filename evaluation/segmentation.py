@@ -14,16 +14,17 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from datasets.loading import EvaluationBatch, evaluation_batches, spread_indices
+from datasets.loading import EvaluationBatch, spread_indices
 from evaluation.classes import Classes, SemanticDataset
 from evaluation.fusion import Fuser, fused_samples, label_map
 from evaluation.label_files import LabelFiles
 from evaluation.predictors import CLASSIFIER_ARGMAX
 from evaluation.protocol import fingerprint_of, sweep
+from evaluation.sharing import fill
 from evaluation.store import Row, RowStore
 from models import CCDM
+from utils.distributed import from_main
 from utils.errors import UserError
 from utils.metrics import Interval, confusion_matrix, iou_per_class, mean_iou
 from utils.schema import EvalSettings, Sampling
@@ -84,7 +85,7 @@ class SegmentationEntry:
 
     def iou(self, size: str, count: int) -> Tensor:
         """IoU of every class, the mean over the seeds: float64, C'; NaN for a class that does not occur."""
-        return torch.stack([iou_per_class(confusion) for confusion in self.confusions(size, count).sum(1)]).nanmean(0)
+        return iou_per_class(self.confusions(size, count).sum(1)).nanmean(0)
 
     def mean_iou(self, size: str, count: int) -> Interval:
         """Mean IoU, the mean over the seeds, with its 95 % bootstrap interval over groups of images."""
@@ -92,8 +93,8 @@ class SegmentationEntry:
 
     def spread(self, size: str, count: int) -> float:
         """Standard deviation of the mean IoU over the seeds; 0 for one seed."""
-        values = [float(mean_iou(confusion)) for confusion in self.confusions(size, count).sum(1)]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        values = mean_iou(self.confusions(size, count).sum(1))
+        return float(values.std()) if len(values) > 1 else 0.0
 
 
 def column(size: str, count: int) -> str:
@@ -111,18 +112,15 @@ def bootstrap_miou(confusions: Tensor, groups: list[int]) -> Interval:
     Returns:
         Values in [0, 1]; the ends are NaN for a single group.
     """
-
-    def over_seeds(matrices: Tensor) -> float:
-        return float(np.mean([float(mean_iou(matrix)) for matrix in matrices.sum(1)]))
-
     names, members = np.unique(groups, return_inverse=True)
     of_group = confusions.new_zeros((len(confusions), len(names), *confusions.shape[2:]))
     of_group.index_add_(1, torch.from_numpy(members), confusions)
     low = high = float("nan")
     if len(names) > 1:
-        drawn = np.random.default_rng(0).integers(len(names), size=(NUM_RESAMPLES, len(names)))
-        low, high = np.quantile([over_seeds(of_group[:, torch.from_numpy(which)]) for which in drawn], [0.025, 0.975])
-    return Interval(over_seeds(of_group), float(low), float(high))
+        times = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), NUM_RESAMPLES)
+        resampled = torch.einsum("rg,sgtp->srtp", torch.from_numpy(times).double(), of_group.double())
+        low, high = np.quantile(mean_iou(resampled).mean(0), [0.025, 0.975])
+    return Interval(float(mean_iou(confusions.sum(1)).mean()), float(low), float(high))
 
 
 def evaluate_segmentation(
@@ -171,9 +169,9 @@ def compare(
     """The rows of all images, sorted; only those are predicted that `store` and `files` do not hold already."""
     classes, indices = Classes.of(data), spread_indices(len(data), settings.dataset_val_max_size)
     done = {index for index, row in store.rows.items() if files is None or files.hold(row["name"])}
-    todo = [index for index in indices if index not in done]
-    batches = evaluation_batches(data, todo, settings.batch_size, settings.mp_loaders)
-    for batch in tqdm(batches, desc=title, disable=title is None, leave=False):
+    todo = from_main(lambda: [index for index in indices if index not in done])
+
+    def rows_of(batch: EvaluationBatch) -> list[Row]:
         truths = [true_maps(batch, row, classes) for row in range(len(batch.images))]
         start = time.perf_counter()
         fused = fuser(batch)
@@ -183,12 +181,12 @@ def compare(
             for name, maps, truth in zip(batch.names, fused, truths, strict=True):
                 files.write(name, label_map(maps[-1], truth.get("original", truth["network"]).shape))
         described = zip(batch.indices.tolist(), batch.names, batch.groups, matrices, strict=True)
-        store.add(
-            [
-                {"index": i, "name": name, "group": group, "seconds": seconds, "size": list(fused.shape[-2:]), **cells}
-                for i, name, group, cells in described
-            ]
-        )
+        return [
+            {"index": i, "name": name, "group": group, "seconds": seconds, "size": list(fused.shape[-2:]), **cells}
+            for i, name, group, cells in described
+        ]
+
+    fill(store, rows_of, data, todo, settings.batch_size, settings.mp_loaders, title=title)
     return [store.rows[index] for index in indices]
 
 

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from utils.distributed import from_main, is_main
 from utils.errors import UserError
+from utils.paths import write_atomically
 
 Row = dict[str, Any]
 
@@ -14,24 +16,25 @@ class RowStore:
     """A file of JSON lines, one an image; a batch is added in one piece.
 
     The first line is the fingerprint of what the rows were made with: a file of another fingerprint is started anew,
-    and a line that was cut off is forgotten. Without a path nothing is kept.
+    and a line that was cut off is forgotten. Without a path nothing is kept. Of several processes all have the
+    rows, and process 0 has the file.
     """
 
     def __init__(self, path: Path | None = None, fingerprint: str = "") -> None:
         self.path = path
         self.rows: dict[int, Row] = {}
-        if path is None:
-            return
+        if path is not None:
+            self.rows = from_main(lambda: self._open(path, fingerprint))
+
+    def _open(self, path: Path, fingerprint: str) -> dict[int, Row]:
         header = json.dumps({"fingerprint": fingerprint})
         batches = _complete_lines(path)
         kept = batches if batches and batches[0] == header else [header]
         for line in kept[1:]:
             self._remember(json.loads(line))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+        text = "".join(f"{line}\n" for line in kept)
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        return self.rows
 
     def add(self, batch: list[Row]) -> None:
         """Keep the rows of a batch, each with its `index`.
@@ -40,7 +43,7 @@ class RowStore:
             UserError: where the disk is full or the file cannot be written.
         """
         self._remember(batch)
-        if self.path is None:
+        if self.path is None or not is_main():
             return
         try:
             with open(self.path, "a", encoding="utf-8") as file:

@@ -19,7 +19,7 @@ from tests.utils.test_checkpoint import TouchesAFile
 from utils.checkpoint import FORMAT_VERSION, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 
-WRITTEN = {"results.json", "results.csv", "per_image.csv", "rows"}
+WRITTEN = {"results.json", "results.csv", "per_image.csv", "report.html", "rows"}
 MEASURES = ["ged", "hm_iou", "diversity_samples", "diversity_labels", "brier", "ncc"]
 PREDICTORS = ["model", "oracle", "majority vote", "always empty"]
 

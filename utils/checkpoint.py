@@ -1,5 +1,10 @@
-"""Checkpoint files: written whole or not at all, read without running anything that is in them."""
+"""Checkpoint files: written whole or not at all, read without running anything that is in them.
 
+A run folder holds `last.pt` and, as `previous.pt`, the one before it, which makes way once the new one is complete; all
+older ones are gone. Every checkpoint carries a digest of its contents, which reading compares.
+"""
+
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +15,12 @@ import torch
 
 from utils.errors import UserError
 from utils.paths import expand_path, write_atomically
+from utils.runs import LOGGER
 
 FORMAT_VERSION = 1
 """Raised whenever a reader of the version before could not make sense of a file."""
+
+LAST, PREVIOUS = "last.pt", "previous.pt"
 
 _KIND = "ccdm"
 _REQUIRED = ("settings", "network", "process", "model", "average", "step")
@@ -38,7 +46,8 @@ def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
     missing = [name for name in _REQUIRED if name not in contents]
     if missing:
         raise KeyError(f"a checkpoint needs {missing}")
-    whole = {"kind": _KIND, "format_version": FORMAT_VERSION, **contents}
+    whole = {**contents, "kind": _KIND, "format_version": FORMAT_VERSION}
+    whole["digest"] = digest(whole)
 
     def write(temporary: Path) -> None:
         try:
@@ -46,7 +55,26 @@ def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
         except RuntimeError as error:  # how PyTorch reports a full disk
             raise UserError(f"{path} cannot be written, is the disk full? {_first_line(error)}") from error
 
-    write_atomically(path, write)
+    write_atomically(path, write, path.with_name(PREVIOUS) if path.name == LAST else None)
+
+
+def newest_intact(folder: Path) -> Path | None:
+    """The newest checkpoint of a run folder that can be continued; None where there is none."""
+    for path in (folder / LAST, folder / PREVIOUS):
+        if path.exists():
+            try:
+                load_checkpoint(path)
+                return path
+            except UserError as error:
+                LOGGER.info("passed over: %s", error)
+    return None
+
+
+def digest(contents: Mapping[str, Any]) -> str:
+    """A digest of all tensors, numbers and texts, with their names and types, but for an entry `digest`."""
+    hasher = hashlib.sha256()
+    _absorb(hasher, {name: value for name, value in contents.items() if name != "digest"})
+    return hasher.hexdigest()
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -99,6 +127,8 @@ def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
     missing = [name for name in _REQUIRED if name not in contents]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}")
+    if "digest" in contents and contents["digest"] != digest(contents):
+        raise UserError(f"{path} is damaged: its contents do not have the digest that was stored with them")
     return contents
 
 
@@ -116,6 +146,22 @@ def find_checkpoint(pattern: str) -> Path:
     if not matches:
         raise UserError(f"load_from: no checkpoint matches {pattern}; train one with ddpm_train.py, or name a file")
     return max(matches, key=lambda match: match.stat().st_mtime)
+
+
+def _absorb(hasher: Any, part: Any) -> None:
+    if isinstance(part, torch.Tensor):
+        hasher.update(f"{part.dtype}{tuple(part.shape)}".encode())
+        hasher.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(part, Mapping):
+        hasher.update(f"mapping of {len(part)}".encode())
+        for item in part.items():
+            _absorb(hasher, item)
+    elif isinstance(part, list | tuple):
+        hasher.update(f"list of {len(part)}".encode())
+        for item in part:
+            _absorb(hasher, item)
+    else:
+        hasher.update(f"{type(part).__name__} {part!r}".encode())
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,8 @@
 """Parts of the training step: the decay of the learning rate, the average of the weights, and the guard of both."""
 
+import math
+import statistics
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -42,8 +45,12 @@ class StepGuard:
 
     def inspect(
         self, optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Iterable[nn.Parameter], step: int
-    ) -> None:
-        """Look at the loss and the gradients, and tell the optimiser whether its next step is to be skipped."""
+    ) -> Tensor:
+        """Look at the loss and the gradients, and tell the optimiser whether its next step is to be skipped.
+
+        Returns:
+            The norm of all gradients together, a scalar on the device.
+        """
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         loss_is_bad, bad = ~loss.isfinite(), ~(loss.isfinite() & norm.isfinite())
         first = bad & (self._count == 0)
@@ -52,10 +59,33 @@ class StepGuard:
         self._first_quantity.copy_(torch.where(first, torch.where(loss_is_bad, 1, 2), self._first_quantity))
         self.found_inf.copy_(bad)
         optimizer.found_inf = self.found_inf  # type: ignore[attr-defined]
+        return norm
 
     def read(self) -> BadSteps:
         """Wait for the device and tell what was counted so far."""
         return BadSteps(int(self._count), int(self._first_step), self._QUANTITIES[int(self._first_quantity)])
+
+    def restore(self, bad_steps: BadSteps) -> None:
+        """Go on counting from there."""
+        self._count.fill_(bad_steps.number)
+        self._first_step.fill_(bad_steps.first_step)
+        self._first_quantity.fill_(self._QUANTITIES.index(bad_steps.quantity))
+
+
+class SpikeWatch:
+    """Finds losses far above the ones before: more than `FACTOR` times the median of the last `WINDOW` of them."""
+
+    WINDOW, FEWEST, FACTOR = 100, 20, 5.0
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=self.WINDOW)
+
+    def look(self, loss: float) -> float | None:
+        """The median that the loss is far above, or None; losses that are not finite are `StepGuard`'s."""
+        median = statistics.median(self._recent) if len(self._recent) >= self.FEWEST else math.inf
+        if math.isfinite(loss):
+            self._recent.append(loss)
+        return median if self.FACTOR * median < loss < math.inf else None
 
 
 def moving_average(model: nn.Module, decay: float, guard: StepGuard) -> AveragedModel:

@@ -24,8 +24,11 @@ def expand_path(path: str | Path) -> Path:
     return Path(expanded)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], previous: Path | None = None) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, and move it into place.
+
+    The file that was there moves to `previous`, where that is given. A process that is killed on the way leaves its
+    temporary file; see `remove_temporary_files`.
 
     Raises:
         UserError: where the folder cannot be written or the disk is full; `path` is then as it was before.
@@ -34,11 +37,29 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # not every file system does that
+            _flush(path.parent)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder that nobody else writes into."""
+    for left_over in folder.glob(".*.tmp"):
+        left_over.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,26 +1,33 @@
 """The folder of a run: what it is called, and what is said about the run on the terminal and in its log."""
 
 import datetime
+import fcntl
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 
+from utils.distributed import is_main
 from utils.errors import UserError
-from utils.paths import expand_path
+from utils.paths import expand_path, remove_temporary_files
 
 LOGGER = logging.getLogger("ccdm")
 
 
+def folder_name(output_path: str, dataset_file: str) -> Path:
+    """The folder that `output_path` names: `${NOW}` is the time, `${DATASET}` the data set's name."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return expand_path(output_path.replace("${NOW}", now).replace("${DATASET}", dataset_file.rpartition(".")[2]))
+
+
 def run_folder(output_path: str, dataset_file: str, setting: str = "output_path") -> Path:
-    """The folder that `output_path` names, made if need be: `${NOW}` is the time, `${DATASET}` the data set's name.
+    """The folder that `output_path` names, see `folder_name`, made if need be.
 
     `setting` is what the user calls it. Raises:
         UserError: where it cannot be made or written.
     """
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    text = output_path.replace("${NOW}", now).replace("${DATASET}", dataset_file.rpartition(".")[2])
-    folder = expand_path(text)
+    folder = folder_name(output_path, dataset_file)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -30,14 +37,47 @@ def run_folder(output_path: str, dataset_file: str, setting: str = "output_path"
     return folder
 
 
+class FolderLock:
+    """The right to write into a folder, held until the process ends, however it ends.
+
+    The lock is one of the operating system on the file `.lock`, not the file itself: what a crashed run leaves behind
+    locks nobody out, and neither do the processes that loaded data for it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the lock, and remove the temporary files of runs that were killed.
+
+        Raises:
+            UserError: where another run has it.
+        """
+        self._file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  closing it would give it up
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            raise UserError(f"another run is writing into {folder}: {holder}. Take another output_path") from error
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._file.flush()
+        remove_temporary_files(folder)
+
+
 def log_to(folder: Path | None = None) -> None:
-    """Send the log to the terminal, and to `log.txt` in the folder."""
-    LOGGER.setLevel(logging.INFO)
+    """Send the log to the terminal, and to `log.txt` in the folder; process 0 alone speaks for a run."""
+    LOGGER.setLevel(logging.INFO if is_main() else logging.ERROR)
     LOGGER.handlers.clear()
     terminal = logging.StreamHandler(sys.stdout)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     LOGGER.addHandler(terminal)
-    if folder is not None:
-        file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    if folder is not None and is_main():
+        file = _LogFile(folder / "log.txt", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         LOGGER.addHandler(file)
+
+
+class _LogFile(logging.FileHandler):
+    """A full disk is an error to whoever logs, not a traceback on the side."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise

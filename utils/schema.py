@@ -31,6 +31,7 @@ class Optim(Settings):
     learning_rate: float = Field(1e-4, gt=0, description="learning rate at the start")
     lr_function: Literal["polynomial"] = Field("polynomial", description="how the learning rate decays")
     lr_params: PolynomialDecay = PolynomialDecay()
+    max_grad_norm: float | None = Field(None, gt=0, description="gradients of a larger norm are scaled down to it")
 
     @model_validator(mode="after")
     def _floor_below_start(self) -> "Optim":
@@ -95,7 +96,9 @@ class TrainSettings(Settings):
     """The settings of ddpm_train.py."""
 
     output_path: str = Field("./logs/${DATASET}_${NOW}", description="folder of the run")
-    load_from: str | None = Field(None, description="checkpoint whose training is continued")
+    load_from: str | None = Field(
+        None, description="checkpoint whose training is continued; auto takes the newest intact one of the run folder"
+    )
     seed: Seed = Field(0, description="of weights, order, augmentation and noise")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
 
@@ -125,6 +128,7 @@ class TrainSettings(Settings):
     feature_cond_encoder: FeatureEncoder = FeatureEncoder()
 
     validation_freq: Positive = Field(2500, description="steps between validations")
+    checkpoint_freq: Positive | None = Field(None, description="steps between checkpoints beside those at validation")
     display_freq: Positive = Field(100, description="steps between read-outs of loss and bad steps")
     samples: Positive = Field(16, description="label maps drawn of each image in validation")
     sampling: Sampling = Sampling(steps=25)

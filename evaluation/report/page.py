@@ -41,6 +41,7 @@ def render_report(contents: Contents, entries: Sequence[Entry], exhibits: Sequen
 def _page(contents: Contents, entries: Sequence[Entry], exhibits: Sequence[Exhibit], time_steps: int) -> dict[str, Any]:
     model, groups = headline(contents), tables.sweep(contents)
     count = counts_of(model)[-1]
+    shown = pictures.exhibits_by_rank(exhibits, count)
     return {
         "title": f"CCDM on {contents['dataset_file']}",
         "subject": _subject(contents, time_steps),
@@ -55,7 +56,8 @@ def _page(contents: Contents, entries: Sequence[Entry], exhibits: Sequence[Exhib
         "sweep_count": counts_of(of_kind(contents, "sweep")[0])[0] if groups else 0,
         "over_steps": pictures.curves_over_steps(entries, groups),
         "calibration": [pictures.reliability_diagram(entries)],
-        "exhibits": pictures.exhibits_by_rank(exhibits, count),
+        "exhibits": shown,
+        "films": [exhibit for members in shown.values() for exhibit in members if exhibit["film"]],
         "ranked_by": f"GED{count}",
         "time_steps": time_steps,
         "protocol": {_PROTOCOL_NAMES.get(name, name): words for name, words in contents["protocol"].items()},
@@ -72,9 +74,9 @@ def _subject(contents: Contents, time_steps: int) -> str:
     model, settings = headline(contents), contents["settings"]
     seeds, steps = settings["seeds"], model["sampling"]["steps"] or time_steps
     return (
-        f"{model['num_images']} images of the {settings['dataset_split']} split. {model['sampling']['sampler']} "
+        f"{model['num_images']} images of the {settings['dataset_split']} split; {model['sampling']['sampler']} "
         f"sampler, {steps} of {time_steps} steps, {'seed' if len(seeds) == 1 else 'seeds'} "
-        f"{', '.join(map(str, seeds))}. Weights after {contents['checkpoint']['step']} steps of training."
+        f"{', '.join(map(str, seeds))}; weights after {contents['checkpoint']['step']} steps of training."
     )
 
 

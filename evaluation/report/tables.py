@@ -89,12 +89,12 @@ def overall(contents: Contents) -> dict[str, Any]:
     for key, name in (
         ("expected_calibration_error", "ECE of probabilities"),
         ("expected_calibration_error_of_samples", "ECE of samples"),
-        ("seconds_per_image", "seconds per image"),
+        ("seconds_per_image", "Seconds per image"),
     ):
         lines[name] = [_without_interval(result[key]) for result in results]
     bits: Number | None = contents.get("bits_per_pixel")
     if bits is not None:
-        lines["bits per pixel, at most"] = [bits, *([None] * (len(results) - 1))]
+        lines["Bits per pixel, at most"] = [bits, *([None] * (len(results) - 1))]
     return {"names": [result["name"] for result in results], "lines": lines}
 
 

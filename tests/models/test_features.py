@@ -1,4 +1,4 @@
-"""Features as the model's second condition: computed once, shared by samples and steps, and kept apart from training."""
+"""Features as the model's second condition: computed once, shared by samples and steps, frozen or trained."""
 
 import copy
 import dataclasses
@@ -170,7 +170,7 @@ def test_restored_model_predicts_the_same(dino_file: Path) -> None:
 
 def test_file_that_is_named_takes_the_place_of_the_one_of_training(dino_file: Path) -> None:
     contents = contents_of(dinos.model(), Path("/nowhere/dino.pth"))
-    with pytest.raises(UserError, match="there is no file /nowhere/dino.pth"):
+    with pytest.raises(UserError, match=r"there is no file /nowhere/dino\.pth"):
         restore(contents)
     assert restore(contents, str(dino_file)).encoder is not None
 
@@ -215,6 +215,7 @@ def test_training_saves_no_frozen_weights_and_resumes(train: Train, tmp_path: Pa
     assert restore(load_checkpoint(tmp_path / "again" / "last.pt")).sample(dinos.images(1), steps=2).labels.any()
 
 
+@pytest.mark.slow
 def test_training_trains_the_encoder_where_it_is_told_to(train: Train) -> None:
     trained = train("trained", "feature_cond_encoder.train=yes")
     name = "blocks.11.attn.qkv.weight"

@@ -38,22 +38,22 @@ def confusion_matrix(target: Tensor, prediction: Tensor, num_classes: int, ignor
 
 
 def iou_per_class(confusion: Tensor) -> Tensor:
-    """IoU of each class, TP / (TP + FP + FN), of a C x C matrix from `confusion_matrix`.
+    """IoU of each class, TP / (TP + FP + FN), of a matrix from `confusion_matrix`, or of each of many (... x C x C).
 
     Returns:
-        IoU in [0, 1], float64, C; NaN for a class that is neither in the targets nor in the predictions.
+        IoU in [0, 1], float64, (...) x C; NaN for a class that is neither in the targets nor in the predictions.
 
     >>> iou_per_class(torch.tensor([[1, 1, 0], [0, 1, 0], [0, 0, 0]]))
     tensor([0.5000, 0.5000,    nan], dtype=torch.float64)
     """
-    hits = confusion.diagonal().double()
-    return hits / (confusion.sum(0) + confusion.sum(1) - hits)
+    hits = confusion.diagonal(dim1=-2, dim2=-1).double()
+    return hits / (confusion.sum(-2) + confusion.sum(-1) - hits)
 
 
 def mean_iou(confusion: Tensor) -> Tensor:
-    """Mean of `iou_per_class` over the classes that occur, as the Cityscapes benchmark does: float64, a scalar.
+    """Mean of `iou_per_class` over the classes that occur, as the Cityscapes benchmark does: float64, one a matrix.
 
     >>> mean_iou(torch.tensor([[1, 1, 0], [0, 1, 0], [0, 0, 0]]))
     tensor(0.5000, dtype=torch.float64)
     """
-    return iou_per_class(confusion).nanmean()
+    return iou_per_class(confusion).nanmean(-1)

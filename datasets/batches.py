@@ -1,0 +1,71 @@
+"""PyTorch's data loader with whole batches, whose processes end with a message and not with a traceback."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from utils.errors import UserError
+
+Batch = TypeVar("Batch")
+
+
+class Batches(Generic[Batch]):
+    """What a data loader yields; a `UserError` of a worker process is raised here as it was raised there."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = iter(self._loader)
+        while (batch := _next_of(batches)) is not None:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+class View(Dataset[Any]):
+    """Whole batches by what is asked for, or the error as a value: a worker would turn it into a traceback."""
+
+    def __getitem__(self, wanted: Any) -> Any:
+        try:
+            return self.batch(wanted)
+        except UserError as error:
+            return error
+        except OSError as error:
+            return UserError(f"the data cannot be read: {error}")
+
+    def batch(self, wanted: Any) -> Any:
+        raise NotImplementedError
+
+
+def load(view: View, wanted: Iterable[Any], workers: int, pin_memory: bool) -> Batches[Any]:
+    """The batches of `view` for every thing in `wanted`, made by that many worker processes."""
+    return Batches(
+        DataLoader(
+            view,
+            batch_size=None,
+            sampler=wanted,
+            collate_fn=_unchanged,
+            num_workers=workers,
+            pin_memory=pin_memory and torch.cuda.is_available(),
+        )
+    )
+
+
+def _next_of(batches: Iterator[Any]) -> Any:
+    """The next batch, None at the end, or the error where a worker process was killed."""
+    try:
+        return next(batches, None)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        return UserError("a process that loads data has ended (was the memory full?); mp_loaders says how many to take")
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

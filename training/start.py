@@ -1,0 +1,64 @@
+"""Where a training starts: anew, from a checkpoint, or from the newest one of its own run folder."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from datasets import AnnotatedDataset
+from models import Shapes, shapes_of
+from models.from_settings import adopt_shapes, check_same, shapes_from
+from models.official import load_model_file
+from utils.checkpoint import newest_intact
+from utils.distributed import from_main
+from utils.errors import UserError
+from utils.runs import folder_name
+from utils.schema import TrainSettings
+
+
+class Start(NamedTuple):
+    """The settings and shapes of a training, and the contents of the checkpoint that it goes on from, if any."""
+
+    settings: TrainSettings
+    shapes: Shapes
+    checkpoint: Mapping[str, Any] | None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the checkpoint is one of a training, and not weights alone."""
+        return self.checkpoint is not None and "optimizer" in self.checkpoint
+
+
+def find_start(settings: TrainSettings, data: AnnotatedDataset) -> Start:
+    """What `load_from` says; weights that come without a training's state bring their own network.
+
+    Raises:
+        UserError: for a checkpoint that is not there, is damaged, or does not fit the settings.
+    """
+    sizes = data.num_classes, data.image_channels
+    path = newest_of_run(settings) if settings.load_from == "auto" else settings.load_from
+    if path is None:
+        return Start(settings, shapes_from(settings, *sizes), None)
+    checkpoint = load_model_file(path)
+    if "optimizer" not in checkpoint:
+        settings = adopt_shapes(settings, checkpoint, *sizes)
+        return Start(settings, shapes_from(settings, *sizes), checkpoint)
+    shapes = shapes_from(settings, *sizes)
+    check_same(shapes_of(checkpoint), shapes, path)
+    trained_with = checkpoint["settings"]["batch_size"]
+    if trained_with != settings.batch_size:
+        raise UserError(
+            f"{path} was trained with batch_size {trained_with}, the settings say {settings.batch_size}: the position "
+            f"in the data would not be the same"
+        )
+    return Start(settings, shapes, checkpoint)
+
+
+def newest_of_run(settings: TrainSettings) -> str | None:
+    """The newest intact checkpoint of the run folder, or None where the run has not saved any yet.
+
+    Raises:
+        UserError: for a folder that would be another one every time.
+    """
+    if "${NOW}" in settings.output_path:
+        raise UserError("load_from: auto needs an output_path that stays the same: one without ${NOW}")
+    path = from_main(lambda: newest_intact(folder_name(settings.output_path, settings.dataset_file)))
+    return None if path is None else str(path)
