@@ -24,6 +24,7 @@ from evaluation.results import as_csv, as_json, per_image_csv, table, write_text
 from evaluation.segmentation import evaluate_segmentation
 from evaluation.segmentation_results import published, segmentation_csv, segmentation_json, segmentation_table
 from models import CCDM, restore
+from models.computing import prepare, resolved
 from models.official import load_model_file
 from models.weights import weights_digest
 from utils.checkpoint import find_checkpoint
@@ -45,7 +46,9 @@ def main(argv: Sequence[str]) -> None:
     log_to()
     path = find_checkpoint(settings.load_from)
     checkpoint = load_model_file(path)
-    model = restore(checkpoint).to(choose_device(settings.device))
+    device = choose_device(settings.device)
+    settings = resolved(settings, device)
+    model = prepare(restore(checkpoint, settings.feature_cond_encoder.weights).to(device), settings)
     check_steps(settings, model)
     dataset_file, data = open_data(settings, checkpoint)
     evaluation_path = settings.evaluation_path or str(path.parent / f"evaluation_{settings.dataset_split}")

@@ -3,8 +3,8 @@
 The settings are in params.yml, the schema of all settings in utils/schema.py. The run folder receives checkpoints
 (`last.pt`, `previous.pt`, `best_ged.pt`, `best_hm_iou.pt`), the log, the settings, and TensorBoard's files.
 
-`torchrun --nproc_per_node=N ddpm_train.py ...` shares the work among N processes. SIGTERM, SIGINT and SIGUSR1 end the run
-after the step it is in, with everything saved and status 75 (0 under torchrun); `load_from=auto` goes on from there.
+`torchrun --nproc_per_node=N ddpm_train.py ...` shares the work among N processes. SIGTERM, SIGINT and SIGUSR1 end the
+run after the step it is in, with everything saved and status 75 (0 under torchrun); `load_from=auto` goes on from there.
 """
 
 import sys
@@ -22,6 +22,7 @@ from datasets.class_weights import class_weights
 from datasets.loading import TrainingBatch, evaluation_batches, spread_indices, training_batches
 from evaluation import Predictor, Scores, model_samples, references, sample_panel, score
 from models import CCDM, describe, load_weights
+from models.computing import prepare, resolved
 from models.from_settings import make_encoder
 from training.start import find_start
 from utils.board import Board
@@ -31,9 +32,9 @@ from utils.device import choose_device
 from utils.distributed import first_of_machine_first, is_main, joined, own_part, rank, size, sum_over_processes
 from utils.errors import UserError, run_script, system_errors_told
 from utils.noise import derive_key, seed_from
-from utils.optimisation import BadSteps, SpikeWatch, StepGuard, moving_average, polynomial_decay
+from utils.optimisation import BadSteps, SpikeWatch, StepGuard, clip, moving_average, polynomial_decay
 from utils.paths import write_atomically
-from utils.runs import LOGGER, FolderLock, log_to, shared_run_folder
+from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import TrainSettings
 from utils.signals import StopRequest, StopRequestedError, preempted_status
 
@@ -56,21 +57,26 @@ class Training:
 
     def __init__(self, settings: TrainSettings) -> None:
         self.device = choose_device(settings.device)
-        self.data, self.val_data = (
-            load_dataset(settings.dataset_file, split, settings.dataset_params) for split in ("train", "val")
-        )
-        start = None if settings.load_from is None else load_model_file(settings.load_from)
-        settings, self.shapes = start_from(start, settings, self.data)
-        self.settings = settings
+        if settings.batch_size < size():
+            raise UserError(f"batch_size is {settings.batch_size}; {size()} processes need one image each")
+        with first_of_machine_first():
+            self.data, self.val_data = (
+                load_dataset(settings.dataset_file, split, settings.dataset_params) for split in ("train", "val")
+            )
+        settings, self.shapes, start = find_start(settings, self.data)
+        self.settings = settings = resolved(settings, self.device)
         self.encoder = make_encoder(self.shapes.encoder, settings.feature_cond_encoder, start)
         torch.manual_seed(seed_from("weights", settings.seed))
         self.model = CCDM(self.shapes.network, self.shapes.process, self.encoder).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.optim.learning_rate, fused=True)
-        self.guard = StepGuard(self.device)
+        self.guard, self.spikes, self.stop = StepGuard(self.device), SpikeWatch(), StopRequest()
         self.average = moving_average(self.model, settings.polyak_alpha, self.guard)
+        for model in (self.model, self.average.module):
+            prepare(model, settings)
+        self.model.unet.use_checkpoint = settings.use_checkpoint
         weights = class_weights(settings.class_weights, self.data)
         self.class_weights = None if weights is None else weights.to(self.device)
-        self.step = 0
+        self.step = self.validated = 0
         self.best = {"ged": float("inf"), "hm_iou": -float("inf")}
         self.total_steps = max(1, settings.max_epochs * len(self.data) // settings.batch_size)
         if start is not None:
@@ -80,40 +86,64 @@ class Training:
         if steps is not None and steps > settings.time_steps and not self.model.is_classifier:
             raise UserError(f"sampling.steps is {steps}; the process has {settings.time_steps} time_steps")
         self.folder = run_folder(settings.output_path, settings.dataset_file)
+        self.lock = FolderLock(self.folder) if is_main() else None
 
-    def run(self) -> None:
-        """Train to the end, with validations on the way and a last one over the whole validation split."""
-        settings = self.settings
-        log_to(self.folder)
-        resolved = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-        (self.folder / "params.yml").write_text(resolved, encoding="utf-8")
-        LOGGER.info("%s\nrun folder: %s", resolved, self.folder)
+    def run(self) -> bool:
+        """Train to the end, with validations on the way and a last one over the whole validation split.
+
+        Returns:
+            Whether it came to the end; otherwise a signal stopped it, and everything is saved.
+        """
+        with system_errors_told(self.folder), self.stop.listening():
+            log_to(self.folder)
+            with Board(self.folder) as self.board:
+                self.introduce()
+                try:
+                    self.loop()
+                    self.conclude()
+                except StopRequestedError:
+                    self.save("last")
+                    LOGGER.info("stopped after step %d of %d; load_from: auto goes on", self.step, self.total_steps)
+                    return False
+        return True
+
+    def introduce(self) -> None:
+        """Say and keep what is about to be trained."""
+        text = yaml.safe_dump(self.settings.model_dump(mode="json"), sort_keys=False)
+        if is_main():
+            write_atomically(self.folder / "params.yml", lambda path: path.write_text(text, encoding="utf-8"))
+        LOGGER.info("%s\nrun folder: %s", text, self.folder)
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
         LOGGER.info("%.2f M parameters on %s, %d training images", millions, self.device, len(self.data))
-        with SummaryWriter(str(self.folder)) as self.board:
-            self.board.add_text("settings", f"```\n{resolved}\n```")
-            self.loop()
-            self.conclude()
+        LOGGER.info("processes: %d, first step: %d of %d", size(), self.step + 1, self.total_steps)
+        self.board.add_text("settings", f"```\n{text}\n```")
 
     def loop(self) -> None:
         """One optimiser step after the other; read-outs, validations and checkpoints in between."""
         settings, first_step = self.settings, self.step
+        if self.validation_is_due():
+            self.validate()
+            self.save("last")
         batches = training_batches(
             self.images, settings.dataset_pipeline_train, settings.batch_size,
-            first_step, self.total_steps, settings.seed, settings.mp_loaders,
+            first_step, self.total_steps, settings.seed, settings.mp_loaders, own_part(),
         )  # fmt: skip
         bar = tqdm(
-            batches, desc="training", initial=first_step, total=self.total_steps, unit="step", dynamic_ncols=True
-        )
+            batches, desc="training", initial=first_step, total=self.total_steps, unit="step",
+            dynamic_ncols=True, disable=not is_main(),
+        )  # fmt: skip
         losses: list[Tensor] = []
         for batch in bar:
             losses.append(self.train_step(batch))
             if self.step % settings.display_freq == 0 or self.step == self.total_steps:
                 self.read_out(losses, bar)
                 losses = []
-            if self.step % settings.validation_freq == 0 and self.step < self.total_steps:
+            if self.validation_is_due():
                 self.validate()
                 self.save("last")
+            elif settings.checkpoint_freq is not None and self.step % settings.checkpoint_freq == 0:
+                self.save("last")
+            self.stop.check()
 
     def train_step(self, batch: TrainingBatch) -> Tensor:
         """One step of the optimiser and the average; returns the loss, still on the device."""
@@ -122,23 +152,36 @@ class Training:
             self.step, self.total_steps, optim.learning_rate, optim.lr_params.min_lr, optim.lr_params.power
         )
         self.optimizer.param_groups[0]["lr"] = rate
-        torch.manual_seed(seed_from("dropout", self.settings.seed, self.step))
+        torch.manual_seed(seed_from("dropout", self.settings.seed, self.step, rank()))
         self.model.train()
 
-        keys = derive_key("training", self.settings.seed, batch.epochs, batch.indices).to(self.device)
+        keys = derive_key("training", self.settings.seed, batch.epochs, batch.indices).to(self.device, non_blocking=True)
         images, labels = (tensor.to(self.device, non_blocking=True) for tensor in (batch.images, batch.labels))
-        loss = self.model.loss(images, labels, keys, self.class_weights).sum() / self.settings.batch_size
+        loss = torch.zeros((), device=self.device)
         self.optimizer.zero_grad()
-        loss.backward()
-        self.guard.inspect(self.optimizer, loss.detach(), self.model.parameters(), self.step + 1)
+        parts = (tensor.chunk(self.settings.gradient_accumulation) for tensor in (images, labels, keys))
+        for part in zip(*parts, strict=True):
+            part_loss = self.model.loss(*part, self.class_weights).sum() / self.settings.batch_size
+            part_loss.backward()
+            loss += part_loss.detach()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        sum_over_processes([loss, *gradients])
+        norm = self.guard.inspect(self.optimizer, loss, gradients, self.step + 1)
+        if optim.max_grad_norm is not None:
+            clip(gradients, norm, optim.max_grad_norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)
         self.step += 1
-        return loss.detach()
+        return loss
 
     def read_out(self, losses: list[Tensor], bar: "tqdm[Any]") -> None:
         """Show the mean loss since the last time, and stop where too many steps had to be skipped."""
-        loss, rate = float(torch.stack(losses).mean()), self.optimizer.param_groups[0]["lr"]
+        values, rate = torch.stack(losses).tolist(), self.optimizer.param_groups[0]["lr"]
+        loss = sum(values) / len(values)
+        for step, value in enumerate(values, self.step - len(values) + 1):
+            median = self.spikes.look(value)
+            if median is not None:
+                LOGGER.info("step %d: the loss is %.4g, far above its running median %.4g", step, value, median)
         bar.set_postfix(loss=f"{loss:.4g}", rate=f"{rate:.2g}")
         self.board.add_scalar("train/loss", loss, self.step)
         self.board.add_scalar("train/learning_rate", rate, self.step)
@@ -152,22 +195,27 @@ class Training:
                 f"skipped; the state is in {self.folder / 'bad_step.pt'}. A lower optim.learning_rate may help"
             )
 
+    def validation_is_due(self) -> bool:
+        """Whether this step ends with a validation that has not been done; the end of training has its own."""
+        return self.step % self.settings.validation_freq == 0 and self.validated < self.step < self.total_steps
+
     def validate(self) -> Scores:
         """Score the averaged model on the fixed subset with fixed noise; keep the checkpoint where it is the best."""
         settings = self.settings
         scores = self.score_validation(self.model_predictor(), settings.dataset_val_max_size)
+        self.validated = self.step
         for metric, sign in (("ged", -1), ("hm_iou", 1)):
             value = scores.mean(metric, settings.samples)
             self.board.add_scalar(f"val/{metric}_{settings.samples}", value, self.step)
             if sign * value > sign * self.best[metric]:
                 self.best[metric] = value
                 self.save(f"best_{metric}")
-        tqdm.write(
+        LOGGER.info(
             f"step {self.step}: GED{settings.samples} {scores.mean('ged', settings.samples):.4f}  "
             f"HM-IoU{settings.samples} {scores.mean('hm_iou', settings.samples):.4f}  "
             f"on {len(scores.rows)} validation images"
         )
-        if settings.n_validation_images > 0:
+        if settings.n_validation_images > 0 and is_main():
             indices = spread_indices(len(self.val_data), settings.n_validation_images)
             (batch,) = evaluation_batches(self.val_data, indices, len(indices), workers=0)
             self.board.add_figure("val/samples", sample_panel(batch, self.model_predictor()(batch)), self.step)
@@ -188,7 +236,8 @@ class Training:
 
     def score_validation(self, predictor: Predictor, limit: int | None) -> Scores:
         """Scores on at most `limit` images of the validation split."""
-        return score(predictor, self.val_data, spread_indices(len(self.val_data), limit), [self.settings.samples])
+        indices = spread_indices(len(self.val_data), limit)
+        return score(predictor, self.val_data, indices, [self.settings.samples], between=self.stop.check)
 
     def model_predictor(self) -> Predictor:
         """Draws of the averaged model."""
@@ -198,6 +247,8 @@ class Training:
 
     def save(self, name: str) -> None:
         """Write everything that continuing needs to `name`.pt in the run folder."""
+        if not is_main():
+            return
         average = self.average.module
         save_checkpoint(
             self.folder / f"{name}.pt",
@@ -209,7 +260,9 @@ class Training:
                 "num_averaged": int(self.average.n_averaged),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
+                "validated": self.validated,
                 "best": self.best,
+                "bad_steps": list(self.guard.read()),
             },
         )
 
@@ -222,27 +275,11 @@ class Training:
             return
         if "optimizer" not in contents:
             raise UserError(f"{self.settings.load_from} lacks `optimizer`, without which no training can be continued")
-        if contents["settings"]["batch_size"] != self.settings.batch_size:
-            raise UserError(
-                f"{self.settings.load_from} was trained with batch_size {contents['settings']['batch_size']}, the "
-                f"settings say {self.settings.batch_size}: the position in the data would not be the same"
-            )
         self.optimizer.load_state_dict(contents["optimizer"])
         self.step, self.best = contents["step"], contents["best"]
-
-
-def start_from(
-    start: Mapping[str, Any] | None, settings: TrainSettings, data: AnnotatedDataset
-) -> tuple[TrainSettings, Shapes]:
-    """Settings and shapes of the training; an official checkpoint brings its own network."""
-    sizes = data.num_classes, data.image_channels
-    if start is not None and not is_checkpoint(start):
-        settings = adopt_shapes(settings, start, *sizes)
-        return settings, shapes_from(settings, *sizes)
-    shapes = shapes_from(settings, *sizes)
-    if start is not None:
-        check_same(shapes_of(start), shapes, str(settings.load_from))
-    return settings, shapes
+        self.validated = contents.get("validated", self.step)
+        if "bad_steps" in contents:
+            self.guard.restore(BadSteps(*contents["bad_steps"]))
 
 
 if __name__ == "__main__":

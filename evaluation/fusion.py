@@ -21,7 +21,7 @@ def fused_samples(
     strategy: VoteStrategy,
     sampling: Sampling,
     seed: int,
-    max_batch: int,
+    max_batch: int | None,
 ) -> Fuser:
     """Draws of the model for every image, fused as in `fuse`."""
     device = model.process.alpha_bar.device

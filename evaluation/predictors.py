@@ -28,7 +28,7 @@ CLASSIFIER_DRAWS = Sampling(steps=1, last_step="draw")
 Predictor = Callable[[EvaluationBatch], Prediction]
 
 
-def model_samples(model: CCDM, num_samples: int, sampling: Sampling, seed: int, max_batch: int) -> Predictor:
+def model_samples(model: CCDM, num_samples: int, sampling: Sampling, seed: int, max_batch: int | None) -> Predictor:
     """`num_samples` draws of the model for every image; a pixel-wise classifier is drawn from at each pixel."""
     device = model.process.alpha_bar.device
     if model.is_classifier and sampling.steps != 1:

@@ -11,6 +11,7 @@ from diffusion import CategoricalDiffusion, alpha_bar_table, reverse_process
 from diffusion.likelihood import bits_per_pixel
 from diffusion.samplers import LastStep, Step
 from models.dino import Encoder
+from models.packing import in_packs, pack_size
 from models.unet import UNet, UNetShape
 from utils.errors import UserError
 from utils.noise import derive_key, image_keys, uniform
@@ -54,7 +55,10 @@ class Pack(NamedTuple):
 
 
 class CCDM(nn.Module):
-    """A conditional categorical diffusion model: p(label map | image) (Zbinden et al., ICCV 2023)."""
+    """A conditional categorical diffusion model: p(label map | image) (Zbinden et al., ICCV 2023).
+
+    Where `precision` is torch.bfloat16, the U-Net's matrix products are computed in it; all else stays as it is.
+    """
 
     def __init__(self, network: UNetShape, process: ProcessShape, encoder: Encoder | None = None) -> None:
         super().__init__()
@@ -64,12 +68,15 @@ class CCDM(nn.Module):
         table = alpha_bar_table(process.beta_schedule, process.time_steps, **process.beta_schedule_params)
         self.process = CategoricalDiffusion(network.num_classes, table)
         self.is_classifier = process.beta_schedule == "single_jump"
+        self.precision = torch.float32
 
     def forward(self, x_t: Tensor, t: Tensor, images: Tensor, features: Tensor | None = None) -> Tensor:
         """Logits of p(x_0 | x_t, image): B x C x H x W. Without `features` they are computed. See `UNet.forward`."""
         if self.is_classifier:  # x_t is pure noise, which a classifier need not see
             x_t = torch.zeros_like(x_t)
-        return self.unet(x_t, t, images, self.features(images) if features is None else features)
+        features = self.features(images) if features is None else features
+        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+            return self.unet(x_t, t, images, features)
 
     def features(self, images: Tensor) -> Tensor | None:
         """The second condition of images, B x channels x H / stride x W / stride, where the network takes one."""
@@ -101,7 +108,7 @@ class CCDM(nn.Module):
         *,
         eta: float = 0.0,
         last_step: LastStep = "argmax",
-        max_batch: int = 64,
+        max_batch: int | None = None,
         keys: Tensor | None = None,
     ) -> Samples:
         """Draw label maps from p(label map | image).
@@ -115,7 +122,8 @@ class CCDM(nn.Module):
             steps: steps of the sampler, at most T; all of them by default.
             sampler: "ancestral" or "ddim" (`eta` belongs to ddim).
             last_step: "argmax" as in the paper, or "draw", which makes the chain's distribution exact.
-            max_batch: label maps that go through the network at once.
+            max_batch: label maps that go through the network at once; by default as many as fill the device. Where
+                they do not fit into a CUDA device's memory, half as many are tried.
             keys: int64 of shape B in the place of the images' digests.
 
         Raises:
@@ -142,11 +150,13 @@ class CCDM(nn.Module):
         *,
         eta: float = 0.0,
         last_step: LastStep = "argmax",
-        max_batch: int = 64,
+        max_batch: int | None = None,
         keys: Tensor | None = None,
     ) -> Iterator[Pack]:
         """What `sample` draws, with the probabilities of every sample, at most `max_batch` at a time; see there."""
         self._check(images)
+        if max_batch is None:
+            max_batch = pack_size(images.shape[-2], images.shape[-1], images.device)
         if num_samples < 1 or max_batch < 1:
             raise UserError(f"num_samples ({num_samples}) and max_batch ({max_batch}) must be at least 1")
         pair_keys = self._sample_keys(images, num_samples, seed, keys)
@@ -182,12 +192,15 @@ class CCDM(nn.Module):
         last_step: LastStep,
     ) -> Iterator[Pack]:
         features, num_samples = self.features(images), pair_keys.shape[1]
-        for pairs in torch.arange(pair_keys.numel(), device=images.device).split(max_batch):
+
+        def draw(pairs: Tensor) -> Pack:
             of_image = pairs // num_samples
             conditions = images[of_image], None if features is None else features[of_image]
             for step in self._chain(conditions, pair_keys.flatten()[pairs], steps, sampler, eta, last_step):
                 last = step
-            yield Pack(of_image, pairs % num_samples, last.x_s, last.probabilities)
+            return Pack(of_image, pairs % num_samples, last.x_s, last.probabilities)
+
+        yield from in_packs(draw, torch.arange(pair_keys.numel(), device=images.device), max_batch)
 
     def _chain(
         self,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.layers import (
     NORM_GROUPS,
@@ -110,11 +111,14 @@ class UNetShape:
 
 
 class UNet(nn.Module):
-    """p(x_0 | x_t, image) as logits. Parameter names and shapes are those of ADM and of the official CCDM code."""
+    """p(x_0 | x_t, image) as logits. Parameter names and shapes are those of ADM and of the official CCDM code.
+
+    With `use_checkpoint` set, training keeps what goes into each block and computes the rest again on the way back.
+    """
 
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.use_checkpoint = shape, False
         first = shape.base_channels * shape.channel_mult[0]
         self.embedding_channels = 4 * shape.base_channels
         self.time_embed = nn.Sequential(
@@ -153,7 +157,8 @@ class UNet(nn.Module):
         """
         self._check(images, features)
         embedding = self.time_embed(time_embedding(t, self.shape.base_channels).to(images.dtype))
-        one_hot = F.one_hot(x_t.long(), self.shape.num_classes).movedim(-1, 1).to(images.dtype)
+        classes = torch.arange(self.shape.num_classes, dtype=x_t.dtype, device=x_t.device)
+        one_hot = (x_t[:, None] == classes[:, None, None]).to(images.dtype)
         height, width = x_t.shape[-2:]
         stride = self.shape.stride
         h = F.pad(torch.cat([one_hot, images], dim=1), (0, -width % stride, 0, -height % stride), mode="replicate")
@@ -162,12 +167,17 @@ class UNet(nn.Module):
         for index, block in enumerate(self.input_blocks):
             if features is not None and self.shape.feature is not None and index == self.shape.feature.target_layer:
                 h = torch.cat([h, features.to(h.dtype)], dim=1)
-            h = block(h, embedding)
+            h = self._through(block, h, embedding)
             skips.append(h)
-        h = self.middle_block(h, embedding)
+        h = self._through(self.middle_block, h, embedding)
         for block in self.output_blocks:
-            h = block(torch.cat([h, skips.pop()], dim=1), embedding)
+            h = self._through(block, torch.cat([h, skips.pop()], dim=1), embedding)
         return self.out(h)[..., :height, :width]
+
+    def _through(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(block, h, embedding, use_reentrant=False)
+        return block(h, embedding)
 
     def _build_down(self, channels: int) -> list[int]:
         """Append the input blocks after the first; returns the channels of every skip."""

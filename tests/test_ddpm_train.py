@@ -183,7 +183,8 @@ def test_learning_rate_follows_its_schedule(training: Training) -> None:
 
 def test_folder_holds_checkpoints_settings_and_log(finished_run: Path) -> None:
     names = {path.name for path in finished_run.iterdir() if not path.name.startswith("events.")}
-    assert names == {"last.pt", "best_ged.pt", "best_hm_iou.pt", "params.yml", "log.txt"}
+    checkpoints = {"last.pt", "previous.pt", "best_ged.pt", "best_hm_iou.pt"}
+    assert names == checkpoints | {"params.yml", "log.txt", ".lock"}
     log = (finished_run / "log.txt").read_text()
     assert "M parameters on cpu, 12 training images" in log
     assert all(name in log for name in ("model", "oracle", "majority vote", "always empty", "GED4"))

@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device: {name} is not supported; take auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and size() > 1:
-        if device.index is not None:
+        if ":" in name:
             raise UserError(f"device: {name} is one device, and {size()} processes were started; take auto or cuda")
         device = torch.device("cuda", local_rank())
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

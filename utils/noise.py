@@ -26,7 +26,7 @@ def derive_key(*parts: int | str | Tensor) -> Tensor:
     """
     key = torch.zeros((), dtype=torch.int64)
     for part in parts:
-        key = _mix64(_mix64(key) ^ _word(part, key))
+        key = _mix64(_mix64(key) ^ _word(part))
     return key
 
 
@@ -65,12 +65,13 @@ def exponential(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     return -torch.log1p(-uniform(key, shape))
 
 
-def _word(part: int | str | Tensor, like: Tensor) -> Tensor:
+def _word(part: int | str | Tensor) -> int | Tensor:
+    """A part as 64 bits; a number stays one, since putting it on a device would wait for that device."""
     if isinstance(part, Tensor):
         return part.long()
     if isinstance(part, str):
         part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
-    return torch.tensor((part + 2**63) % 2**64 - 2**63, dtype=torch.int64, device=like.device)
+    return (part + 2**63) % 2**64 - 2**63
 
 
 def _random_bits(key: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -43,15 +43,13 @@ class StepGuard:
         self._first_step = torch.full((), -1, dtype=torch.int64, device=device)
         self._first_quantity = torch.zeros((), dtype=torch.int64, device=device)
 
-    def inspect(
-        self, optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Iterable[nn.Parameter], step: int
-    ) -> Tensor:
+    def inspect(self, optimizer: torch.optim.Optimizer, loss: Tensor, gradients: Sequence[Tensor], step: int) -> Tensor:
         """Look at the loss and the gradients, and tell the optimiser whether its next step is to be skipped.
 
         Returns:
             The norm of all gradients together, a scalar on the device.
         """
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = nn.utils.get_total_norm(gradients)
         loss_is_bad, bad = ~loss.isfinite(), ~(loss.isfinite() & norm.isfinite())
         first = bad & (self._count == 0)
         self._count += bad
@@ -70,6 +68,11 @@ class StepGuard:
         self._count.fill_(bad_steps.number)
         self._first_step.fill_(bad_steps.first_step)
         self._first_quantity.fill_(self._QUANTITIES.index(bad_steps.quantity))
+
+
+def clip(gradients: Sequence[Tensor], norm: Tensor, largest: float) -> None:
+    """Scale gradients of that norm down to the `largest` norm, where it is larger; nothing waits for the device."""
+    torch._foreach_mul_(list(gradients), (largest / norm).clamp(max=1))
 
 
 class SpikeWatch:

@@ -5,10 +5,11 @@ import fcntl
 import logging
 import os
 import socket
-import sys
 from pathlib import Path
 
-from utils.distributed import is_main
+from tqdm import tqdm
+
+from utils.distributed import from_main, is_main
 from utils.errors import UserError
 from utils.paths import expand_path, remove_temporary_files
 
@@ -22,12 +23,14 @@ def folder_name(output_path: str, dataset_file: str) -> Path:
 
 
 def run_folder(output_path: str, dataset_file: str, setting: str = "output_path") -> Path:
-    """The folder that `output_path` names, see `folder_name`, made if need be.
+    """The folder that `output_path` names, see `folder_name`, made if need be; the same one for all processes.
 
-    `setting` is what the user calls it. Raises:
+    `setting` is what the user calls it.
+
+    Raises:
         UserError: where it cannot be made or written.
     """
-    folder = folder_name(output_path, dataset_file)
+    folder = from_main(lambda: folder_name(output_path, dataset_file))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,13 +70,18 @@ def log_to(folder: Path | None = None) -> None:
     """Send the log to the terminal, and to `log.txt` in the folder; process 0 alone speaks for a run."""
     LOGGER.setLevel(logging.INFO if is_main() else logging.ERROR)
     LOGGER.handlers.clear()
-    terminal = logging.StreamHandler(sys.stdout)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    LOGGER.addHandler(terminal)
+    LOGGER.addHandler(_Terminal())
     if folder is not None and is_main():
         file = _LogFile(folder / "log.txt", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         LOGGER.addHandler(file)
+
+
+class _Terminal(logging.Handler):
+    """Lines above the progress bar, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record))
 
 
 class _LogFile(logging.FileHandler):

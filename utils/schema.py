@@ -92,7 +92,17 @@ class Sampling(Settings):
     last_step: Literal["argmax", "draw"] = Field("argmax", description="how the label map is read off the last step")
 
 
-class TrainSettings(Settings):
+class Computing(Settings):
+    """How the network is computed; `auto` is what suits the device (see benchmarks/README.md for what each is worth)."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the network's matrix products; auto is bfloat16 where the device computes in it"
+    )
+    compile: Literal["auto"] | bool = Field("auto", description="by torch.compile; auto does so on CUDA devices")
+    channels_last: Literal["auto"] | bool = Field("auto", description="memory layout; auto is channels last")
+
+
+class TrainSettings(Computing):
     """The settings of ddpm_train.py."""
 
     output_path: str = Field("./logs/${DATASET}_${NOW}", description="folder of the run")
@@ -113,6 +123,8 @@ class TrainSettings(Settings):
     mp_loaders: NotNegative = Field(2, description="worker processes that load data")
 
     batch_size: Positive = Field(64, description="images a step")
+    gradient_accumulation: Positive = Field(1, description="parts of a batch that are computed one after the other")
+    use_checkpoint: bool = Field(False, description="training computes the network twice, in a third of the memory")
     max_epochs: Positive = Field(2000, description="passes over the training split")
     optim: Optim = Optim()
     polyak_alpha: float = Field(0.9999, ge=0, lt=1, description="decay of the average of the weights")
@@ -132,7 +144,9 @@ class TrainSettings(Settings):
     display_freq: Positive = Field(100, description="steps between read-outs of loss and bad steps")
     samples: Positive = Field(16, description="label maps drawn of each image in validation")
     sampling: Sampling = Sampling(steps=25)
-    sampling_batch: Positive = Field(64, description="label maps that go through the network at once")
+    sampling_batch: Positive | None = Field(
+        None, description="label maps that go through the network at once; null fills the device"
+    )
     n_validation_images: NotNegative = Field(4, description="images in the validation panel")
 
 
@@ -140,7 +154,7 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-class EvalSettings(Settings):
+class EvalSettings(Computing):
     """The settings of ddpm_eval.py. What describes network and process comes from the checkpoint."""
 
     load_from: str = Field("./logs/*/best_ged.pt", description="checkpoint; of a pattern's matches, the newest")
@@ -173,5 +187,7 @@ class EvalSettings(Settings):
         ["ancestral"], min_length=1, description="samplers to compare where `sampling_steps` are given"
     )
     bits_per_pixel: bool = Field(False, description="also bound the likelihood: T network calls an annotator")
-    sampling_batch: Positive = Field(64, description="label maps that go through the network at once")
+    sampling_batch: Positive | None = Field(
+        None, description="label maps that go through the network at once; null fills the device"
+    )
     n_validation_images: NotNegative = Field(6, description="images in the picture")

@@ -186,8 +186,8 @@ def test_numbers_of_the_paper_stand_beside_with_what_differs(evaluated: Evaluate
     page = Page(evaluated.render(dataset_file="datasets.lidc"))
     rows = page.tables["Results by number of samples"]
     place = next(place for place, row in enumerate(rows) if row[0] == "paper, LIDCv1")
-    assert rows[place][1:] == ["16", "0.2120", "0.6230", NONE]
-    assert rows[place + 2] == ["50", "0.1870", NONE, NONE]
+    assert rows[place][1:] == ["16", "0.212", "0.623", NONE]
+    assert rows[place + 2] == ["50", "0.187", NONE, NONE]
     assert "never published by patient" in page.text
     assert "Here samples take 3 steps, and 4 images are scored." in page.text
 

@@ -78,7 +78,8 @@ class Setting:
             assert parameter.grad is not None
             parameter.grad *= gradient_factor
         self.steps += 1
-        self.guard.inspect(self.optimizer, loss.detach(), self.model.parameters(), self.steps)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.guard.inspect(self.optimizer, loss.detach(), gradients, self.steps)
         self.optimizer.step()
         self.average.update_parameters(self.model)
 
