@@ -6,6 +6,8 @@ true distribution is known, the oracle. Prints one table and writes, into the ev
 
 Where the data set has a void class and one label map an image (Cityscapes), samples are fused and scored by mean IoU
 instead, and the predictions are written as pictures.
+
+`torchrun --nproc_per_node=N ddpm_eval.py ...` shares the images among N processes; the results are the same.
 """
 
 import json
@@ -30,9 +32,10 @@ from models.weights import weights_digest
 from utils.checkpoint import find_checkpoint
 from utils.config import load_settings
 from utils.device import choose_device
+from utils.distributed import first_of_machine_first, from_main, is_main, joined
 from utils.errors import UserError, run_script
 from utils.paths import write_atomically
-from utils.runs import LOGGER, log_to, run_folder
+from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import EvalSettings
 
 
@@ -43,8 +46,14 @@ def main(argv: Sequence[str]) -> None:
         UserError: for whatever the user can mend.
     """
     settings = load_settings(EvalSettings, argv, default_file="params_eval.yml")
+    with joined():
+        run(settings)
+
+
+def run(settings: EvalSettings) -> None:
+    """Load, score and write; the processes of a run share the images, and process 0 writes."""
     log_to()
-    path = find_checkpoint(settings.load_from)
+    path = from_main(lambda: find_checkpoint(settings.load_from))
     checkpoint = load_model_file(path)
     device = choose_device(settings.device)
     settings = resolved(settings, device)
@@ -53,6 +62,7 @@ def main(argv: Sequence[str]) -> None:
     dataset_file, data = open_data(settings, checkpoint)
     evaluation_path = settings.evaluation_path or str(path.parent / f"evaluation_{settings.dataset_split}")
     folder = run_folder(evaluation_path, dataset_file, "evaluation_path")
+    lock = FolderLock(folder) if is_main() else None
     LOGGER.info("%s, step %d, %s split of %s", path, checkpoint["step"], settings.dataset_split, dataset_file)
 
     about = {
@@ -67,6 +77,8 @@ def main(argv: Sequence[str]) -> None:
         score_segmentation(model, data, settings, folder, about)
     else:
         score_distribution(model, data, settings, folder, about)
+    if lock is None:
+        return
     draw_picture(folder / "samples.png", settings, data, model)
     LOGGER.info("results in %s", folder)
 
@@ -81,6 +93,8 @@ def score_distribution(
     bits = bits_per_pixel(model, data, settings, folder / "rows", digest) if settings.bits_per_pixel else None
     if bits is not None:
         LOGGER.info("bits per pixel, at most: %.5f [%.5f, %.5f]", *bits)
+    if not is_main():
+        return
     about = {**about, "bits_per_pixel": None if bits is None else bits._asdict()}
     results = as_json(entries, about)
     write_text(folder / "results.json", results)
@@ -96,6 +110,8 @@ def score_segmentation(
 ) -> None:
     """Score the fused samples of a split against its one true label map an image, and keep what is predicted."""
     entries = evaluate_segmentation(model, data, settings, folder, about["checkpoint"]["digest_of_weights"])
+    if not is_main():
+        return
     classes = Classes.of(data)
     paper = published(about["dataset_file"], entries[0].network_size, with_dino=model.encoder is not None)
     LOGGER.info(segmentation_table(entries, classes, paper, settings.evaluation_vote_strategy))
@@ -121,7 +137,8 @@ def open_data(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> tuple[st
     params = settings.dataset_params
     if params is None:
         params = trained["dataset_params"] if dataset_file == trained.get("dataset_file") else {}
-    data = load_dataset(dataset_file, settings.dataset_split, params)
+    with first_of_machine_first():
+        data = load_dataset(dataset_file, settings.dataset_split, params)
     network = checkpoint["network"]
     for what in ("num_classes", "image_channels"):
         if getattr(data, what) != network[what]:

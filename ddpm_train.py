@@ -4,7 +4,7 @@ The settings are in params.yml, the schema of all settings in utils/schema.py. T
 (`last.pt`, `previous.pt`, `best_ged.pt`, `best_hm_iou.pt`), the log, the settings, and TensorBoard's files.
 
 `torchrun --nproc_per_node=N ddpm_train.py ...` shares the work among N processes. SIGTERM, SIGINT and SIGUSR1 end the
-run after the step it is in, with everything saved and status 75 (0 under torchrun); `load_from=auto` goes on from there.
+run after the step it is in, with all saved and status 75 (0 under torchrun); `load_from=auto` goes on from there.
 """
 
 import sys
@@ -19,14 +19,15 @@ from tqdm import tqdm
 from datasets import load_dataset
 from datasets.cache import cached
 from datasets.class_weights import class_weights
-from datasets.loading import TrainingBatch, evaluation_batches, spread_indices, training_batches
-from evaluation import Predictor, Scores, model_samples, references, sample_panel, score
+from datasets.loading import TrainingBatch, training_batches
+from evaluation import Scores
 from models import CCDM, describe, load_weights
 from models.computing import prepare, resolved
 from models.from_settings import make_encoder
 from training.start import find_start
+from training.validation import Validation
 from utils.board import Board
-from utils.checkpoint import is_checkpoint, save_checkpoint
+from utils.checkpoint import save_checkpoint
 from utils.config import load_settings
 from utils.device import choose_device
 from utils.distributed import first_of_machine_first, is_main, joined, own_part, rank, size, sum_over_processes
@@ -60,7 +61,7 @@ class Training:
         if settings.batch_size < size():
             raise UserError(f"batch_size is {settings.batch_size}; {size()} processes need one image each")
         with first_of_machine_first():
-            self.data, self.val_data = (
+            self.data, val_data = (
                 load_dataset(settings.dataset_file, split, settings.dataset_params) for split in ("train", "val")
             )
         settings, self.shapes, start = find_start(settings, self.data)
@@ -71,7 +72,7 @@ class Training:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.optim.learning_rate, fused=True)
         self.guard, self.spikes, self.stop = StepGuard(self.device), SpikeWatch(), StopRequest()
         self.average = moving_average(self.model, settings.polyak_alpha, self.guard)
-        for model in (self.model, self.average.module):
+        for model in (self.model, self.averaged_model):
             prepare(model, settings)
         self.model.unet.use_checkpoint = settings.use_checkpoint
         weights = class_weights(settings.class_weights, self.data)
@@ -81,10 +82,14 @@ class Training:
         self.total_steps = max(1, settings.max_epochs * len(self.data) // settings.batch_size)
         if start is not None:
             self.resume(start)
-        self.images = cached(self.data, settings.cache, self.device, settings.mp_loaders)
+        self.batches = training_batches(
+            cached(self.data, settings.cache, self.device, settings.mp_loaders), settings.dataset_pipeline_train,
+            settings.batch_size, self.step, self.total_steps, settings.seed, settings.mp_loaders, own_part(),
+        )  # fmt: skip
         steps = settings.sampling.steps
         if steps is not None and steps > settings.time_steps and not self.model.is_classifier:
             raise UserError(f"sampling.steps is {steps}; the process has {settings.time_steps} time_steps")
+        self.validation = Validation(val_data, settings, between=self.stop.check)
         self.folder = run_folder(settings.output_path, settings.dataset_file)
         self.lock = FolderLock(self.folder) if is_main() else None
 
@@ -120,16 +125,12 @@ class Training:
 
     def loop(self) -> None:
         """One optimiser step after the other; read-outs, validations and checkpoints in between."""
-        settings, first_step = self.settings, self.step
+        settings = self.settings
         if self.validation_is_due():
             self.validate()
             self.save("last")
-        batches = training_batches(
-            self.images, settings.dataset_pipeline_train, settings.batch_size,
-            first_step, self.total_steps, settings.seed, settings.mp_loaders, own_part(),
-        )  # fmt: skip
         bar = tqdm(
-            batches, desc="training", initial=first_step, total=self.total_steps, unit="step",
+            self.batches, desc="training", initial=self.step, total=self.total_steps, unit="step",
             dynamic_ncols=True, disable=not is_main(),
         )  # fmt: skip
         losses: list[Tensor] = []
@@ -160,8 +161,9 @@ class Training:
         loss = torch.zeros((), device=self.device)
         self.optimizer.zero_grad()
         parts = (tensor.chunk(self.settings.gradient_accumulation) for tensor in (images, labels, keys))
-        for part in zip(*parts, strict=True):
-            part_loss = self.model.loss(*part, self.class_weights).sum() / self.settings.batch_size
+        for part_images, part_labels, part_keys in zip(*parts, strict=True):
+            part_loss = self.model.loss(part_images, part_labels, part_keys, self.class_weights).sum()
+            part_loss = part_loss / self.settings.batch_size
             part_loss.backward()
             loss += part_loss.detach()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -178,10 +180,8 @@ class Training:
         """Show the mean loss since the last time, and stop where too many steps had to be skipped."""
         values, rate = torch.stack(losses).tolist(), self.optimizer.param_groups[0]["lr"]
         loss = sum(values) / len(values)
-        for step, value in enumerate(values, self.step - len(values) + 1):
-            median = self.spikes.look(value)
-            if median is not None:
-                LOGGER.info("step %d: the loss is %.4g, far above its running median %.4g", step, value, median)
+        for note in self.spikes.look(values, self.step):
+            LOGGER.info(note)
         bar.set_postfix(loss=f"{loss:.4g}", rate=f"{rate:.2g}")
         self.board.add_scalar("train/loss", loss, self.step)
         self.board.add_scalar("train/learning_rate", rate, self.step)
@@ -190,9 +190,8 @@ class Training:
         if bad.number > self.settings.max_bad_steps:
             self.save("bad_step")
             raise UserError(
-                f"{bad.number} steps had no finite loss or gradient, max_bad_steps is {self.settings.max_bad_steps}. "
-                f"The first was step {bad.first_step}, where the {bad.quantity} was not finite. Such steps are "
-                f"skipped; the state is in {self.folder / 'bad_step.pt'}. A lower optim.learning_rate may help"
+                f"{bad}. max_bad_steps is {self.settings.max_bad_steps}; such steps are skipped, and the state is in "
+                f"{self.folder / 'bad_step.pt'}. A lower optim.learning_rate may help"
             )
 
     def validation_is_due(self) -> bool:
@@ -202,7 +201,7 @@ class Training:
     def validate(self) -> Scores:
         """Score the averaged model on the fixed subset with fixed noise; keep the checkpoint where it is the best."""
         settings = self.settings
-        scores = self.score_validation(self.model_predictor(), settings.dataset_val_max_size)
+        scores = self.validation.on_subset(self.averaged_model)
         self.validated = self.step
         for metric, sign in (("ged", -1), ("hm_iou", 1)):
             value = scores.mean(metric, settings.samples)
@@ -216,47 +215,33 @@ class Training:
             f"on {len(scores.rows)} validation images"
         )
         if settings.n_validation_images > 0 and is_main():
-            indices = spread_indices(len(self.val_data), settings.n_validation_images)
-            (batch,) = evaluation_batches(self.val_data, indices, len(indices), workers=0)
-            self.board.add_figure("val/samples", sample_panel(batch, self.model_predictor()(batch)), self.step)
+            self.board.add_figure("val/samples", self.validation.panel(self.averaged_model), self.step)
         return scores
 
     def conclude(self) -> None:
-        """The last validation, over the whole split, beside the oracle (where there is one) and the baselines."""
+        """The last validation, and the scores on the whole split."""
         self.validate()
         self.save("last")
-        named = {"model": self.model_predictor(), **references(self.val_data, self.settings.samples)}
-        lines = [f"validation split, all {len(self.val_data)} images, after {self.step} steps:"]
-        for name, predictor in named.items():
-            scores = self.score_validation(predictor, None)
-            (n,) = scores.counts
-            ged, hm_iou = scores.mean("ged", n), scores.mean("hm_iou", n)
-            lines.append(f"  {name:14s} GED{n:<3d} {ged:.4f}   HM-IoU{n:<3d} {hm_iou:.4f}")
-        LOGGER.info("\n".join(lines))
+        LOGGER.info("after %d steps, %s", self.step, self.validation.table(self.averaged_model))
 
-    def score_validation(self, predictor: Predictor, limit: int | None) -> Scores:
-        """Scores on at most `limit` images of the validation split."""
-        indices = spread_indices(len(self.val_data), limit)
-        return score(predictor, self.val_data, indices, [self.settings.samples], between=self.stop.check)
-
-    def model_predictor(self) -> Predictor:
-        """Draws of the averaged model."""
-        settings, model = self.settings, self.average.module.eval()
+    @property
+    def averaged_model(self) -> CCDM:
+        """The model with the average of the weights."""
+        model = self.average.module
         assert isinstance(model, CCDM)
-        return model_samples(model, settings.samples, settings.sampling, settings.seed, settings.sampling_batch)
+        return model
 
     def save(self, name: str) -> None:
         """Write everything that continuing needs to `name`.pt in the run folder."""
         if not is_main():
             return
-        average = self.average.module
         save_checkpoint(
             self.folder / f"{name}.pt",
             {
                 "settings": self.settings.model_dump(mode="json"),
                 **describe(self.shapes.network, self.shapes.process, self.encoder),
                 "model": self.model.state_dict(),
-                "average": average.state_dict(),
+                "average": self.averaged_model.state_dict(),
                 "num_averaged": int(self.average.n_averaged),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
@@ -267,14 +252,12 @@ class Training:
         )
 
     def resume(self, contents: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint of the same network, or begin with the weights of an official one."""
+        """Continue from a checkpoint of the same network, or begin with weights that come without state."""
         load_weights(self.model, contents["model"])
-        load_weights(self.average.module, contents["average"])
+        load_weights(self.averaged_model, contents["average"])
         self.average.n_averaged.fill_(contents["num_averaged"])
-        if not is_checkpoint(contents):
-            return
         if "optimizer" not in contents:
-            raise UserError(f"{self.settings.load_from} lacks `optimizer`, without which no training can be continued")
+            return
         self.optimizer.load_state_dict(contents["optimizer"])
         self.step, self.best = contents["step"], contents["best"]
         self.validated = contents.get("validated", self.step)

@@ -80,7 +80,7 @@ class _Values:
         return _Values(self.normalisation.to(device), self.table.to(device))
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self.table.view(-1)[codes.int() + self._offsets]
+        return self.table.view(-1).index_select(0, (codes.int() + self._offsets).view(-1)).view(codes.shape)
 
     def encode(self, images: Tensor) -> Tensor | None:
         """The codes, uint8, or None where they do not give the images back to the bit."""

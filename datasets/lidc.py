@@ -93,9 +93,14 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
         return {**self.__dict__, "_file": None}
 
 
-def get_dataset(split: str, path: str = DEFAULT_PATH, **settings: Any) -> HDF5Dataset:
+def get_dataset(
+    split: str,
+    path: str = DEFAULT_PATH,
+    num_classes: int | None = None,
+    image_range: tuple[float, float] | None = None,
+) -> HDF5Dataset:
     """The named split of the HDF5 at `path`; see `HDF5Dataset` for the other settings."""
-    return HDF5Dataset(path, split, **settings)
+    return HDF5Dataset(path, split, num_classes, image_range)
 
 
 def open_hdf5(path: Path) -> h5py.File:

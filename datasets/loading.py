@@ -239,7 +239,7 @@ def _import_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and name.startswith(error.name):
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise UserError(
                 f"dataset_file: there is no module {name}; take one of datasets.synthetic, datasets.lidc, "
                 f"or the dotted name of a module of yours"

@@ -135,7 +135,8 @@ def _coin(keys: Tensor) -> Tensor:
 
 def _where(chosen: Tensor, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """For every item of the batch, the image and the label map of `one` where it is chosen, else those of `other`."""
-    return (
-        torch.where(chosen[:, None, None, None], one[0], other[0]),
-        torch.where(chosen[:, None, None], one[1], other[1]),
-    )
+    number = len(chosen)
+    rows = torch.arange(number, device=chosen.device) + number * chosen
+    # Whole items are copied in a row: on a CPU several times faster than a choice pixel by pixel.
+    images, labels = (torch.cat(pair).index_select(0, rows) for pair in zip(other, one, strict=True))
+    return images, labels

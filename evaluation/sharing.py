@@ -36,4 +36,5 @@ def fill(
             between()
         batch = next(own, None)
         for rows in gathered([] if batch is None else rows_of(batch)):
-            store.add(rows)
+            if rows:
+                store.add(rows)

@@ -75,7 +75,9 @@ class CCDM(nn.Module):
         if self.is_classifier:  # x_t is pure noise, which a classifier need not see
             x_t = torch.zeros_like(x_t)
         features = self.features(images) if features is None else features
-        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+        if self.precision == torch.float32:
+            return self.unet(x_t, t, images, features)
+        with torch.autocast(images.device.type, self.precision):
             return self.unet(x_t, t, images, features)
 
     def features(self, images: Tensor) -> Tensor | None:

@@ -27,7 +27,7 @@ def prepare(model: CCDM, settings: Computing) -> CCDM:
     """Set a model, in place, to be computed as `resolved` settings say. A copy has to be prepared anew."""
     model.precision = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
     if settings.channels_last:
-        model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.unet.to(memory_format=torch.channels_last)
     if settings.compile:
         model.unet.compile()
     return model

@@ -19,7 +19,7 @@ from tests.utils.test_checkpoint import TouchesAFile
 from utils.checkpoint import FORMAT_VERSION, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 
-WRITTEN = {"results.json", "results.csv", "per_image.csv", "report.html", "rows"}
+WRITTEN = {".lock", "results.json", "results.csv", "per_image.csv", "report.html", "rows"}
 MEASURES = ["ged", "hm_iou", "diversity_samples", "diversity_labels", "brier", "ncc"]
 PREDICTORS = ["model", "oracle", "majority vote", "always empty"]
 
@@ -62,7 +62,7 @@ def test_results_hold_scores_and_protocol(results: dict[str, Any], finished_run:
         for measure in MEASURES:
             assert line[measure]["low"] <= line[measure]["mean"] <= line[measure]["high"]
     assert results["settings"]["dataset_split"] == "test"
-    assert results["settings"]["sampling"] == {"steps": 3, "sampler": "ancestral", "eta": 0.0}
+    assert results["settings"]["sampling"] == {"steps": 3, "sampler": "ancestral", "eta": 0.0, "last_step": "argmax"}
     checkpoint = load_checkpoint(finished_run / "best_ged.pt")
     assert results["checkpoint"]["step"] == checkpoint["step"]
     assert results["training_settings"] == checkpoint["settings"]
@@ -204,11 +204,11 @@ def damaged(kind: str, whole: Path, path: Path) -> None:
     elif kind == "newer":
         torch.save({**contents, "format_version": FORMAT_VERSION + 1}, path)
     elif kind == "other weights":
-        torch.save({**contents, "network": {**contents["network"], "base_channels": 64}}, path)
+        save_checkpoint(path, {**contents, "network": {**contents["network"], "base_channels": 64}})
     elif kind == "other data":
         network = {**contents["network"], "num_classes": 3}
         weights = tiny.model(num_classes=3).state_dict()
-        torch.save({**contents, "network": network, "average": weights}, path)
+        save_checkpoint(path, {**contents, "network": network, "average": weights})
 
 
 @pytest.mark.parametrize(

@@ -285,7 +285,7 @@ class Broken:
     def __len__(self): return len(self.data)
     def __getitem__(self, index):
         item = self.data[index]
-        return {**item, "image": item["image"] + float("nan")} if index == 5 else item
+        return {**item, "image": item["image"] + 3e38} if index == 5 else item
 
 def get_dataset(split, **params):
     data = whole(split, **params)
@@ -330,7 +330,7 @@ def test_bad_steps_that_are_put_up_with_are_skipped_and_counted(
 
 def test_one_bad_step_more_than_put_up_with_stops_the_run(train: Train, user_module: UserModule) -> None:
     user_module("broken_lesions", BROKEN)
-    with pytest.raises(UserError, match="2 steps had no finite loss or gradient, max_bad_steps is 1"):
+    with pytest.raises(UserError, match=r"2 steps had no finite loss or gradient\..*max_bad_steps is 1"):
         train("broken", *ON_BROKEN, "max_bad_steps=1", "display_freq=1")
 
 

@@ -7,7 +7,7 @@ from datasets import AnnotatedDataset
 from models import Shapes, shapes_of
 from models.from_settings import adopt_shapes, check_same, shapes_from
 from models.official import load_model_file
-from utils.checkpoint import newest_intact
+from utils.checkpoint import is_checkpoint, newest_intact
 from utils.distributed import from_main
 from utils.errors import UserError
 from utils.runs import folder_name
@@ -21,11 +21,6 @@ class Start(NamedTuple):
     shapes: Shapes
     checkpoint: Mapping[str, Any] | None
 
-    @property
-    def has_state(self) -> bool:
-        """Whether the checkpoint is one of a training, and not weights alone."""
-        return self.checkpoint is not None and "optimizer" in self.checkpoint
-
 
 def find_start(settings: TrainSettings, data: AnnotatedDataset) -> Start:
     """What `load_from` says; weights that come without a training's state bring their own network.
@@ -38,11 +33,13 @@ def find_start(settings: TrainSettings, data: AnnotatedDataset) -> Start:
     if path is None:
         return Start(settings, shapes_from(settings, *sizes), None)
     checkpoint = load_model_file(path)
-    if "optimizer" not in checkpoint:
+    if not is_checkpoint(checkpoint):
         settings = adopt_shapes(settings, checkpoint, *sizes)
         return Start(settings, shapes_from(settings, *sizes), checkpoint)
     shapes = shapes_from(settings, *sizes)
     check_same(shapes_of(checkpoint), shapes, path)
+    if "optimizer" not in checkpoint:
+        raise UserError(f"{path} lacks `optimizer`, without which no training can be continued")
     trained_with = checkpoint["settings"]["batch_size"]
     if trained_with != settings.batch_size:
         raise UserError(

@@ -59,14 +59,22 @@ def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
 
 
 def newest_intact(folder: Path) -> Path | None:
-    """The newest checkpoint of a run folder that can be continued; None where there is none."""
+    """The newest checkpoint of a run folder that can be continued; None where nothing was saved.
+
+    Raises:
+        UserError: where all that was saved is damaged. To begin anew then, and write over it, is for the user to say.
+    """
+    damaged = []
     for path in (folder / LAST, folder / PREVIOUS):
         if path.exists():
             try:
                 load_checkpoint(path)
                 return path
             except UserError as error:
-                LOGGER.info("passed over: %s", error)
+                LOGGER.warning("passed over: %s", error)
+                damaged.append(str(error))
+    if damaged:
+        raise UserError(f"{folder} holds no intact checkpoint; remove them to begin anew. {'; '.join(damaged)}")
     return None
 
 

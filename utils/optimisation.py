@@ -27,6 +27,10 @@ class BadSteps(NamedTuple):
     first_step: int
     quantity: str
 
+    def __str__(self) -> str:
+        first = f"The first was step {self.first_step}, where the {self.quantity} was not finite"
+        return f"{self.number} steps had no finite loss or gradient. {first}"
+
 
 class StepGuard:
     """Skips optimiser steps whose loss or gradient is not finite, on the device and without waiting for it.
@@ -83,12 +87,16 @@ class SpikeWatch:
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=self.WINDOW)
 
-    def look(self, loss: float) -> float | None:
-        """The median that the loss is far above, or None; losses that are not finite are `StepGuard`'s."""
-        median = statistics.median(self._recent) if len(self._recent) >= self.FEWEST else math.inf
-        if math.isfinite(loss):
-            self._recent.append(loss)
-        return median if self.FACTOR * median < loss < math.inf else None
+    def look(self, losses: Sequence[float], last_step: int) -> list[str]:
+        """A line for each loss that is far above; those that are not finite are `StepGuard`'s."""
+        notes = []
+        for step, loss in enumerate(losses, last_step - len(losses) + 1):
+            median = statistics.median(self._recent) if len(self._recent) >= self.FEWEST else math.inf
+            if self.FACTOR * median < loss < math.inf:
+                notes.append(f"step {step}: the loss is {loss:.4g}, far above its running median {median:.4g}")
+            if math.isfinite(loss):
+                self._recent.append(loss)
+        return notes
 
 
 def moving_average(model: nn.Module, decay: float, guard: StepGuard) -> AveragedModel:

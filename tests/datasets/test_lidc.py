@@ -145,7 +145,6 @@ def test_file_that_is_no_hdf5_is_refused(path: Path) -> None:
     assert "cannot be read as HDF5" in refusal(path)
 
 
-@pytest.mark.xfail(strict=True, reason="get_dataset takes **settings, so that binding never fails")
 def test_unknown_argument_is_refused_with_those_that_exist(path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset_params: .*pth.*num_classes"):
         load_dataset("datasets.lidc", "train", {"pth": str(one_split(path))})

@@ -209,7 +209,6 @@ def test_package_that_the_module_needs_is_named(user_module: UserModule) -> None
     assert "lesions_of_mine needs the package no_such_package" in refusal("lesions_of_mine")
 
 
-@pytest.mark.xfail(strict=True, reason="the names are compared by their beginnings")
 def test_needed_package_is_named_even_where_the_modules_name_begins_alike(user_module: UserModule) -> None:
     user_module("lesionkit_of_mine", "import lesionkit\n")
     assert "lesionkit_of_mine needs the package lesionkit" in refusal("lesionkit_of_mine")

@@ -1,0 +1,57 @@
+"""What the tests of this folder share: the size of the training that meets the faults, and how it ends undisturbed.
+
+`CCDM_FAULTS=long` in the environment runs the long form.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ddpm_train
+from tests import tiny
+from tests.tiny import same
+from utils.checkpoint import load_checkpoint
+from utils.errors import run_script
+
+LONG = os.environ.get("CCDM_FAULTS") == "long"
+STATE = ("model", "average", "num_averaged", "optimizer", "step", "best", "bad_steps")
+CHANGES = (
+    "dataset_pipeline_train=[flip, flip_vertical, quarter_turn]", "unet_openai.dropout=0.1", "max_epochs=20",
+    "mp_loaders=0", "validation_freq=17", "checkpoint_freq=2", "n_validation_images=0", "load_from=auto",
+)  # fmt: skip
+STEPS = 60
+
+Run = Callable[[], None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder is a fault test."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("faults")
+
+
+def training_in(data: Path, folder: Path, *changes: str) -> Run:
+    """A run of the training script in that folder, going on from what it finds there."""
+    argv = tiny.train_argv(data, folder, *CHANGES, *changes)
+    return lambda: run_script(ddpm_train.main, None, argv)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The last checkpoint of a training that nothing happened to."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    training_in(data_folder, folder)()
+    return load_checkpoint(folder / "last.pt")
+
+
+def check_same_end(folder: Path, uninterrupted: dict[str, Any]) -> None:
+    """The training in that folder has ended as the undisturbed one has, to the bit, and has left no rubbish."""
+    ended = load_checkpoint(folder / "last.pt")
+    assert ended["step"] == STEPS
+    different = [name for name in STATE if not same(ended[name], uninterrupted[name])]
+    assert different == []
+    assert list(folder.glob(".*.tmp")) == []

@@ -1,0 +1,85 @@
+"""Precision, layout and compiler: what `auto` chooses, and that the results stay what they were."""
+
+import pytest
+import torch
+
+from models import CCDM
+from models.computing import prepare, resolved
+from tests import tiny
+from utils.schema import Computing
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+PLAIN = Computing(precision="float32", compile=False, channels_last=False)
+
+
+def logits_of(model: CCDM) -> torch.Tensor:
+    labels = torch.zeros(2, tiny.SIDE, tiny.SIDE, dtype=torch.uint8)
+    logits: torch.Tensor = model(labels, torch.tensor([3, 40]), tiny.images(2))
+    return logits
+
+
+@pytest.mark.parametrize(("bf16", "amx", "expected"), [(0, 0, "float32"), (1, 0, "bfloat16"), (0, 1, "bfloat16")])
+def test_auto_takes_bfloat16_on_processors_that_compute_in_it(
+    bf16: int, amx: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(bf16))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx))
+    assert resolved(Computing(), CPU) == Computing(precision=expected, compile=False, channels_last=True)
+
+
+@pytest.mark.parametrize("can_compile", [True, False])
+def test_auto_compiles_on_cuda_where_it_can(can_compile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr("models.computing.find_spec", lambda name: object() if can_compile else None)
+    monkeypatch.setattr("models.computing.shutil.which", lambda name: f"/bin/{name}")
+    assert resolved(Computing(), CUDA) == Computing(precision="bfloat16", compile=can_compile, channels_last=True)
+
+
+def test_what_is_asked_for_stays() -> None:
+    assert resolved(PLAIN, CPU) == PLAIN
+    asked = Computing(precision="bfloat16", compile=True, channels_last=True)
+    assert resolved(asked, CPU) == asked
+
+
+def test_channels_last_computes_the_same() -> None:
+    plain, other = tiny.model(), prepare(tiny.model(), PLAIN.model_copy(update={"channels_last": True}))
+    assert other.unet.out[-1].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(logits_of(other), logits_of(plain), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_rounds_the_network_and_nothing_else() -> None:
+    plain, other = tiny.model(), prepare(tiny.model(), PLAIN.model_copy(update={"precision": "bfloat16"}))
+    assert logits_of(other).dtype == torch.bfloat16
+    torch.testing.assert_close(logits_of(other).float(), logits_of(plain), rtol=0.1, atol=0.1)
+    assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
+    (*_, last) = other.trajectory(tiny.images(1), 3)
+    assert last.probabilities.dtype == torch.float32
+    labels = torch.zeros(1, tiny.SIDE, tiny.SIDE, dtype=torch.uint8)
+    assert other.loss(tiny.images(1), labels, torch.tensor([1])).dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_compiled_network_computes_the_same() -> None:
+    plain, other = tiny.model(), prepare(tiny.model(), PLAIN.model_copy(update={"compile": True}))
+    torch.testing.assert_close(logits_of(other), logits_of(plain), rtol=1e-4, atol=1e-5)
+
+
+def test_checkpointing_gives_the_same_gradients() -> None:
+    gradients = []
+    for use_checkpoint in (False, True):
+        model = tiny.model()
+        model.unet.use_checkpoint = use_checkpoint
+        labels = torch.zeros(2, tiny.SIDE, tiny.SIDE, dtype=torch.uint8)
+        model.loss(tiny.images(2), labels, torch.arange(2)).sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+def test_loss_and_samples_never_wait_for_the_device() -> None:
+    """On the meta device there is nothing to wait for: whoever asks for a value gets an error."""
+    model, meta = tiny.model().to("meta"), torch.device("meta")
+    images = torch.empty(2, 1, tiny.SIDE, tiny.SIDE, device=meta)
+    labels = torch.empty(2, tiny.SIDE, tiny.SIDE, dtype=torch.uint8, device=meta)
+    keys = torch.empty(2, dtype=torch.int64, device=meta)
+    model.loss(images, labels, keys).sum().backward()
+    assert model.sample(images, 3, 2, max_batch=4).labels.shape == (2, 3, tiny.SIDE, tiny.SIDE)
