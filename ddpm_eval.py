@@ -33,7 +33,7 @@ from utils.checkpoint import find_checkpoint
 from utils.config import load_settings
 from utils.device import choose_device
 from utils.distributed import first_of_machine_first, from_main, is_main, joined
-from utils.errors import UserError, run_script
+from utils.errors import UserError, run_script, system_errors_told
 from utils.paths import write_atomically
 from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import EvalSettings
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
         UserError: for whatever the user can mend.
     """
     settings = load_settings(EvalSettings, argv, default_file="params_eval.yml")
-    with joined():
+    with joined(), system_errors_told("the evaluation"):
         run(settings)
 
 

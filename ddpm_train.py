@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
         UserError: for whatever the user can mend.
     """
     settings = load_settings(TrainSettings, argv, default_file="params.yml")
-    with joined():
+    with joined(), system_errors_told(settings.output_path):
         finished = Training(settings).run()
     if not finished:
         sys.exit(preempted_status())
@@ -99,17 +99,16 @@ class Training:
         Returns:
             Whether it came to the end; otherwise a signal stopped it, and everything is saved.
         """
-        with system_errors_told(self.folder), self.stop.listening():
-            log_to(self.folder)
-            with Board(self.folder) as self.board:
-                self.introduce()
-                try:
-                    self.loop()
-                    self.conclude()
-                except StopRequestedError:
-                    self.save("last")
-                    LOGGER.info("stopped after step %d of %d; load_from: auto goes on", self.step, self.total_steps)
-                    return False
+        log_to(self.folder)
+        with self.stop.listening(), Board(self.folder) as self.board:
+            self.introduce()
+            try:
+                self.loop()
+                self.conclude()
+            except StopRequestedError:
+                self.save("last")
+                LOGGER.info("stopped after step %d of %d; load_from: auto goes on", self.step, self.total_steps)
+                return False
         return True
 
     def introduce(self) -> None:
@@ -156,8 +155,10 @@ class Training:
         torch.manual_seed(seed_from("dropout", self.settings.seed, self.step, rank()))
         self.model.train()
 
-        keys = derive_key("training", self.settings.seed, batch.epochs, batch.indices).to(self.device, non_blocking=True)
-        images, labels = (tensor.to(self.device, non_blocking=True) for tensor in (batch.images, batch.labels))
+        keys = derive_key("training", self.settings.seed, batch.epochs, batch.indices)
+        images, labels, keys = (
+            tensor.to(self.device, non_blocking=True) for tensor in (batch.images, batch.labels, keys)
+        )
         loss = torch.zeros((), device=self.device)
         self.optimizer.zero_grad()
         parts = (tensor.chunk(self.settings.gradient_accumulation) for tensor in (images, labels, keys))

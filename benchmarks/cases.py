@@ -1,6 +1,7 @@
 """What is measured: each case computes the same in the textbook way and in ours."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,7 +95,7 @@ def loader(size: Size, device: torch.device) -> dict[str, Way]:
     kept = cached(drawings, "memory", device, workers=0)
 
     def theirs() -> list[Tensor]:
-        batches = DataLoader(OneHotDrawings(drawings), batch_size=batch, shuffle=True)
+        batches: DataLoader[Any] = DataLoader(OneHotDrawings(drawings), batch_size=batch, shuffle=True)
         return [part.to(device) for both in batches for part in both]
 
     def ours() -> list[Tensor]:

@@ -37,10 +37,8 @@ def compare(ways: Mapping[str, Way], device: torch.device, repeats: int) -> dict
     for _ in range(repeats):
         for name, way in ways.items():
             times[name].append(_timed(way, device))
-    return {
-        name: Measurement(*(statistics.median(column) for column in zip(*times[name], strict=True)), memory[name])
-        for name in ways
-    }
+    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
+    return {name: Measurement(seconds, busy, memory[name]) for name, (seconds, busy) in medians.items()}
 
 
 def peak_memory(way: Way, device: torch.device) -> int | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from benchmarks.textbook import one_hot
 from models import CCDM, ProcessShape, UNetShape
@@ -87,7 +88,7 @@ class Drawings:
         return {"image": self.images[index], "labels": self.labels[index, None], "name": str(index)}
 
 
-class OneHotDrawings:
+class OneHotDrawings(Dataset[tuple[Tensor, Tensor]]):
     """The same as pairs of an image and a one-hot label map."""
 
     def __init__(self, drawings: Drawings) -> None:

@@ -81,7 +81,7 @@ class TextbookNetwork(nn.Module):
 
     def __init__(self, unet: UNet) -> None:
         super().__init__()
-        self.unet = copy.deepcopy(unet)
+        self.unet = copy.deepcopy(unet).to(memory_format=torch.contiguous_format)
         for block in (*self.unet.input_blocks, self.unet.middle_block, *self.unet.output_blocks):
             for index, layer in enumerate(block):
                 if isinstance(layer, AttentionBlock):

@@ -21,8 +21,7 @@ class Batches(Generic[Batch]):
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self._loader)
-        while (batch := _next_of(batches)) is not None:
+        for batch in self._loader:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -55,16 +54,6 @@ def load(view: View, wanted: Iterable[Any], workers: int, pin_memory: bool) -> B
             pin_memory=pin_memory and torch.cuda.is_available(),
         )
     )
-
-
-def _next_of(batches: Iterator[Any]) -> Any:
-    """The next batch, None at the end, or the error where a worker process was killed."""
-    try:
-        return next(batches, None)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        return UserError("a process that loads data has ended (was the memory full?); mp_loaders says how many to take")
 
 
 def _unchanged(batch: Any) -> Any:

@@ -59,8 +59,8 @@ class CategoricalDiffusion(nn.Module):
         The sum over x_0 of q(x_s | x_t, x_0) p(x_0 | x_t), in closed form. It is p itself at s = 0.
         """
         step = self.kernel(t, s, p_x_0.dtype)
-        is_x_t = self._is_class(x_t)
-        return torch.where(is_x_t, step.same, step.other) * self._mixed(p_x_0, is_x_t, t, s)
+        is_x_t = self._is_class(x_t).to(p_x_0.dtype)
+        return step.keep.mul(is_x_t).add_(step.other).mul_(self._mixed(p_x_0, is_x_t, t, s))
 
     def ddim_posterior(self, p_x_0: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float = 0.0) -> Tensor:
         """The step of a process with the same marginals q(x_t | x_0) that keeps x_t where it can (Song et al. 2021, A):
@@ -73,7 +73,7 @@ class CategoricalDiffusion(nn.Module):
         sigma = (1 - eta) * (1 - abar_s) / (1 - abar_t)
         weight, keep = (_per_pixel(value, p_x_0.dtype) for value in (abar_s - sigma * abar_t, sigma))
         rest = _per_pixel(((1 - abar_s) - (1 - abar_t) * sigma) / self.num_classes, p_x_0.dtype)
-        return weight * p_x_0 + torch.where(self._is_class(x_t), keep + rest, rest)
+        return weight * p_x_0 + (keep * self._is_class(x_t) + rest)
 
     def kl(self, logits: Tensor, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
         """KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, float32 at least.
@@ -104,7 +104,7 @@ class CategoricalDiffusion(nn.Module):
     def _mixed(self, p_x_0: Tensor, is_x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """B_k = sum over x_0 of q(x_s = k | x_0) p(x_0) / q(x_t | x_0), in O(C): B x C x H x W."""
         full, past = self.kernel(t, 0, p_x_0.dtype), self.kernel(s, 0, p_x_0.dtype)
-        w = p_x_0 * torch.where(is_x_t, 1 / full.same, 1 / full.other)
+        w = p_x_0 / full.keep.mul(is_x_t).add_(full.other)
         return past.keep * w + past.other * w.sum(1, keepdim=True)
 
     def _is_class(self, x: Tensor) -> Tensor:

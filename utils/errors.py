@@ -11,13 +11,27 @@ class UserError(ValueError):
     """Something the user can mend: the message says what was wrong, where, and what would have worked."""
 
 
+_FULL_MEMORY = "the memory is full; a smaller batch_size, sampling_batch or network needs less"
+_SYSTEM_ERRORS = {
+    "DataLoader worker": "a process that loads data has ended; was the memory full? mp_loaders says how many there are",
+    "out of memory": _FULL_MEMORY,
+    "can't allocate memory": _FULL_MEMORY,
+}
+"""What PyTorch reports as a mere RuntimeError, by a part of its message."""
+
+
 @contextlib.contextmanager
 def system_errors_told(what: object) -> Iterator[None]:
-    """Say what the operating system did not do, such as write to a full disk, and to `what`, as a `UserError`."""
+    """Say as a `UserError` what the machine did not do for `what`, such as write to a full disk."""
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{what}: {error}") from error
+    except (OSError, MemoryError) as error:
+        raise UserError(f"{what}: {error or 'the memory is full'}") from error
+    except RuntimeError as error:
+        told = [meaning for sign, meaning in _SYSTEM_ERRORS.items() if sign in str(error)]
+        if not told:
+            raise
+        raise UserError(f"{what}: {told[0]}") from error
 
 
 def run_script(main: Callable[[Sequence[str]], None], manual: str | None) -> None:

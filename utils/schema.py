@@ -93,7 +93,7 @@ class Sampling(Settings):
 
 
 class Computing(Settings):
-    """How the network is computed; `auto` is what suits the device (see benchmarks/README.md for what each is worth)."""
+    """How the network is computed; `auto` suits the device. What each is worth is in benchmarks/README.md."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network's matrix products; auto is bfloat16 where the device computes in it"

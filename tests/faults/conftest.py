@@ -4,6 +4,7 @@
 """
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("faults")
 
 
-def training_in(data: Path, folder: Path, *changes: str) -> Run:
+def training_in(data: Path | None, folder: Path, *changes: str) -> Run:
     """A run of the training script in that folder, going on from what it finds there."""
-    argv = tiny.train_argv(data, folder, *CHANGES, *changes)
-    return lambda: run_script(ddpm_train.main, None, argv)
+
+    def run() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["ddpm_train.py", *tiny.train_argv(data, folder, *CHANGES, *changes)])
+            run_script(ddpm_train.main, None)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,165 @@
+"""Processes that are killed, and whatever else ends a training before its time; it goes on and ends the same."""
+
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ddpm_train import Training
+from tests.faults.conftest import LONG, STEPS, check_same_end, training_in
+from tests.processes import run_forked, start_forked
+from utils.checkpoint import load_checkpoint, newest_intact
+from utils.errors import EXIT_USER_ERROR
+from utils.signals import EXIT_PREEMPTED
+
+KILLS = 50 if LONG else 6
+
+
+def saved_step(folder: Path) -> int:
+    path = newest_intact(folder)
+    return 0 if path is None else int(load_checkpoint(path)["step"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def slowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that take long enough for a signal to meet one."""
+    train_step = Training.train_step
+
+    def slow_step(self: Training, batch: Any) -> torch.Tensor:
+        time.sleep(0.02)
+        return train_step(self, batch)
+
+    monkeypatch.setattr(Training, "train_step", slow_step)
+
+
+def test_training_survives_being_killed_at_any_moment(
+    data_folder: Path, folder: Path, uninterrupted: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator, kills, ends, saved = random.Random(0), 0, 0, 0
+    while kills < KILLS:
+        process = start_forked(training_in(data_folder, folder))
+        process.join(timeout=generator.uniform(0.1, 2.0))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+            assert saved_step(folder) >= saved, "a checkpoint was lost"
+            saved = saved_step(folder)
+        else:
+            assert process.exitcode == 0
+            check_same_end(folder, uninterrupted)
+            shutil.rmtree(folder)
+            ends, saved = ends + 1, 0
+    training_in(data_folder, folder)()
+    check_same_end(folder, uninterrupted)
+    with capsys.disabled():
+        print(f"\n{kills} of {kills} kills survived; {ends + 1} trainings ended as the undisturbed one, to the bit")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.usefixtures("slowed")
+def test_signal_saves_the_step_it_came_in(
+    data_folder: Path, folder: Path, uninterrupted: dict[str, Any], number: signal.Signals
+) -> None:
+    process = start_forked(training_in(data_folder, folder, "checkpoint_freq=null"))
+    wait_for(folder / "best_ged.pt")
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)  # as torchrun and SLURM both pass it on
+    process.join(timeout=60)
+    assert process.exitcode == EXIT_PREEMPTED
+    assert 17 <= load_checkpoint(folder / "last.pt")["step"] < STEPS
+    assert "stopped after step" in (folder / "log.txt").read_text().splitlines()[-1]
+    training_in(data_folder, folder)()
+    check_same_end(folder, uninterrupted)
+
+
+def test_signal_during_validation_leaves_the_validation_to_the_next_run(
+    data_folder: Path, folder: Path, uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate = Training.validate
+
+    def told_to_stop(self: Training) -> Any:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return validate(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "validate", told_to_stop)
+        with pytest.raises(SystemExit):
+            training_in(data_folder, folder)()
+    stopped = load_checkpoint(folder / "last.pt")
+    assert (stopped["step"], stopped["validated"]) == (17, 0)
+    training_in(data_folder, folder)()
+    check_same_end(folder, uninterrupted)
+
+
+def test_death_of_one_process_stops_the_others_and_fewer_go_on(
+    data_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_step = Training.train_step
+
+    def dying(self: Training, batch: Any) -> torch.Tensor:
+        if self.step == 5 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "train_step", dying)
+        statuses = run_forked(3, training_in(data_folder, folder))
+    assert statuses == [EXIT_USER_ERROR, -signal.SIGKILL, EXIT_USER_ERROR]
+    assert saved_step(folder) == 4
+    assert run_forked(2, training_in(data_folder, folder)) == [0, 0]
+    assert saved_step(folder) == STEPS
+
+
+@pytest.mark.usefixtures("slowed")
+def test_death_of_a_process_that_loads_data_ends_the_run_with_a_message(
+    data_folder: Path, folder: Path, uninterrupted: dict[str, Any]
+) -> None:
+    process = start_forked(training_in(data_folder, folder, "mp_loaders=2"))
+    wait_for(folder / "last.pt")
+    loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(loaders) == 2
+    os.kill(int(loaders[0]), signal.SIGKILL)
+    process.join(timeout=60)
+    assert process.exitcode == EXIT_USER_ERROR
+    training_in(data_folder, folder)()
+    check_same_end(folder, uninterrupted)
+
+
+@pytest.mark.usefixtures("slowed")
+def test_two_runs_never_write_into_one_folder_and_a_killed_one_locks_nobody_out(
+    data_folder: Path, folder: Path, uninterrupted: dict[str, Any]
+) -> None:
+    first = start_forked(training_in(data_folder, folder, "mp_loaders=2"))
+    wait_for(folder / "last.pt")
+    second = start_forked(training_in(data_folder, folder))
+    second.join(timeout=60)
+    assert second.exitcode == EXIT_USER_ERROR
+    assert first.exitcode is None
+    first.kill()
+    first.join()
+    third = start_forked(training_in(data_folder, folder))  # while the first one's loaders may still be there
+    third.join(timeout=120)
+    assert third.exitcode == 0
+    check_same_end(folder, uninterrupted)
+
+
+def wait_for(path: Path) -> None:
+    """Wait until the file is there."""
+    limit = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < limit, f"no {path.name}"
+        time.sleep(0.01)
