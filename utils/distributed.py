@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from utils.errors import UserError
 
@@ -29,7 +31,9 @@ def joined() -> Iterator[None]:
         yield
         return
     with _lost_processes_told():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        store, own_rank, number = next(rendezvous("env://"))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=PrefixStore(_meeting(), store), rank=own_rank, world_size=number)
     yield
     dist.destroy_process_group()  # a process that fails just ends: there may be nobody left to say goodbye to
 
@@ -120,6 +124,15 @@ def sum_over_processes(tensors: Iterable[Tensor]) -> None:
         dist.all_reduce(flat)
     for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(total.view_as(tensor))
+
+
+def _meeting() -> str:
+    """A name for this start of the processes: the launcher's store still has the addresses of those it restarted.
+
+    The launchers of several machines do not count restarts alike; there, each start needs a store of its own.
+    """
+    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if alone else ''}"
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ class TrainSettings(Computing):
 
     batch_size: Positive = Field(64, description="images a step")
     gradient_accumulation: Positive = Field(1, description="parts of a batch that are computed one after the other")
-    use_checkpoint: bool = Field(False, description="training computes the network twice, in a third of the memory")
+    use_checkpoint: bool = Field(False, description="training computes the network twice, in less memory")
     max_epochs: Positive = Field(2000, description="passes over the training split")
     optim: Optim = Optim()
     polyak_alpha: float = Field(0.9999, ge=0, lt=1, description="decay of the average of the weights")

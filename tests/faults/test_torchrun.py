@@ -79,7 +79,8 @@ def test_signal_to_the_whole_step_reaches_the_workers_where_the_launcher_ignores
 ) -> None:
     launcher = torchrun(data_folder, folder, "--max-restarts=3", before="trap '' USR1;")
     wait_for(folder / "last.pt")
-    os.killpg(launcher.pid, signal.SIGUSR1)
+    for pid in (launcher.pid, *workers_of(launcher)):
+        os.kill(pid, signal.SIGUSR1)
     status, output = ended(launcher)
     assert status == 0
     assert "stopped after step" in output
