@@ -33,7 +33,7 @@ from utils.checkpoint import find_checkpoint
 from utils.config import load_settings
 from utils.device import choose_device
 from utils.distributed import first_of_machine_first, from_main, is_main, joined
-from utils.errors import UserError, run_script, system_errors_told
+from utils.errors import UserError, damage_told, run_script, system_errors_told
 from utils.paths import write_atomically
 from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import EvalSettings
@@ -57,7 +57,9 @@ def run(settings: EvalSettings) -> None:
     checkpoint = load_model_file(path)
     device = choose_device(settings.device)
     settings = resolved(settings, device)
-    model = prepare(restore(checkpoint, settings.feature_cond_encoder.weights).to(device), settings)
+    with damage_told(path):
+        model = restore(checkpoint, settings.feature_cond_encoder.weights)
+    model = prepare(model.to(device), settings)
     check_steps(settings, model)
     dataset_file, data = open_data(settings, checkpoint)
     evaluation_path = settings.evaluation_path or str(path.parent / f"evaluation_{settings.dataset_split}")

@@ -31,7 +31,7 @@ from utils.checkpoint import save_checkpoint
 from utils.config import load_settings
 from utils.device import choose_device
 from utils.distributed import first_of_machine_first, is_main, joined, own_part, rank, size, sum_over_processes
-from utils.errors import UserError, run_script, system_errors_told
+from utils.errors import UserError, damage_told, run_script, system_errors_told
 from utils.noise import derive_key, seed_from
 from utils.optimisation import BadSteps, SpikeWatch, StepGuard, clip, moving_average, polynomial_decay
 from utils.paths import write_atomically
@@ -81,7 +81,8 @@ class Training:
         self.best = {"ged": float("inf"), "hm_iou": -float("inf")}
         self.total_steps = max(1, settings.max_epochs * len(self.data) // settings.batch_size)
         if start is not None:
-            self.resume(start)
+            with damage_told(settings.load_from):
+                self.resume(start)
         self.batches = training_batches(
             cached(self.data, settings.cache, self.device, settings.mp_loaders), settings.dataset_pipeline_train,
             settings.batch_size, self.step, self.total_steps, settings.seed, settings.mp_loaders, own_part(),

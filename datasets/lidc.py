@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from datasets.checks import label_maps
-from utils.errors import UserError
+from utils.errors import UserError, damage_told
 from utils.paths import expand_path
 
 DEFAULT_PATH = "${TMPDIR}/data_lidc.hdf5"
@@ -54,7 +54,7 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
         self.path, self.split = expand_path(path), split
         self.source = str(self.path)
         self._file: h5py.File | None = None
-        with open_hdf5(self.path) as file:
+        with damage_told(self.path), open_hdf5(self.path) as file:
             group = _split_group(file, split, self.path)
             images = group["images"]
             self._length = len(images)
@@ -69,10 +69,8 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name = f"{self.split}/{index}"
-        try:
+        with damage_told(f"{self.path}: {name}"):
             image, labels = self.group["images"][index], self.group["labels"][index]
-        except OSError as error:
-            raise UserError(f"{self.path}: {name} cannot be read ({error}); the file is damaged") from error
         image = torch.from_numpy(image.astype(np.float32))
         scaled = (image - self._low) * (2 / (self._high - self._low)) - 1
         return {
@@ -150,15 +148,12 @@ def _count_classes(path: Path) -> int:
 @functools.cache
 def _scan_classes(path: Path, _modified: int) -> int:
     seen = {0, 1}
-    with open_hdf5(path) as file:
-        try:
-            for labels in (file[split]["labels"] for split in file if "labels" in file[split]):
-                for start in range(0, len(labels), _ROWS):
-                    block = labels[start : start + _ROWS]
-                    if block.max() > 1:
-                        seen.update(np.unique(block).tolist())
-        except OSError as error:
-            raise UserError(f"{path}: labels cannot be read ({error}); the file is damaged") from error
+    with open_hdf5(path) as file, damage_told(f"{path}: labels"):
+        for labels in (file[split]["labels"] for split in file if "labels" in file[split]):
+            for start in range(0, len(labels), _ROWS):
+                block = labels[start : start + _ROWS]
+                if block.max() > 1:
+                    seen.update(np.unique(block).tolist())
     missing = sorted(set(range(int(max(seen)))) - seen)
     if missing:
         raise UserError(

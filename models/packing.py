@@ -8,7 +8,8 @@ from torch import Tensor
 
 Drawn = TypeVar("Drawn")
 
-_PIXELS = {"cuda": 2**20, "cpu": 2**18}
+# On two CPU cores packs that fit the caches were up to 4 times faster than 256 maps of 32 x 32; CUDA is not measured.
+_PIXELS = {"cuda": 2**20, "cpu": 2**14}
 
 
 def pack_size(height: int, width: int, device: torch.device) -> int:

@@ -9,7 +9,7 @@ from models.from_settings import adopt_shapes, check_same, shapes_from
 from models.official import load_model_file
 from utils.checkpoint import is_checkpoint, newest_intact
 from utils.distributed import from_main
-from utils.errors import UserError
+from utils.errors import UserError, damage_told
 from utils.runs import folder_name
 from utils.schema import TrainSettings
 
@@ -37,7 +37,14 @@ def find_start(settings: TrainSettings, data: AnnotatedDataset) -> Start:
         settings = adopt_shapes(settings, checkpoint, *sizes)
         return Start(settings, shapes_from(settings, *sizes), checkpoint)
     shapes = shapes_from(settings, *sizes)
-    check_same(shapes_of(checkpoint), shapes, path)
+    with damage_told(path):
+        check_same(shapes_of(checkpoint), shapes, path)
+        check_state(checkpoint, settings, path)
+    return Start(settings, shapes, checkpoint)
+
+
+def check_state(checkpoint: Mapping[str, Any], settings: TrainSettings, path: str) -> None:
+    """Refuse a checkpoint from which this training cannot go on where it stopped."""
     if "optimizer" not in checkpoint:
         raise UserError(f"{path} lacks `optimizer`, without which no training can be continued")
     trained_with = checkpoint["settings"]["batch_size"]
@@ -46,7 +53,6 @@ def find_start(settings: TrainSettings, data: AnnotatedDataset) -> Start:
             f"{path} was trained with batch_size {trained_with}, the settings say {settings.batch_size}: the position "
             f"in the data would not be the same"
         )
-    return Start(settings, shapes, checkpoint)
 
 
 def newest_of_run(settings: TrainSettings) -> str | None:

@@ -135,6 +135,9 @@ def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
     missing = [name for name in _REQUIRED if name not in contents]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}")
+    wrong = [name for name in _REQUIRED if not isinstance(contents[name], int if name == "step" else Mapping)]
+    if wrong:
+        raise UserError(f"{path} is damaged: {', '.join(wrong)} cannot be what it holds of them")
     if "digest" in contents and contents["digest"] != digest(contents):
         raise UserError(f"{path} is damaged: its contents do not have the digest that was stored with them")
     return contents

@@ -46,16 +46,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: for a file that is missing, unreadable, not YAML, or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # recursion: what contains itself
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold settings as `key: value` lines; it holds {_describe(content)}")
-    return {str(key): _numbers(value) for key, value in content.items()}
+    return content
 
 
 def check_settings(schema: type[SettingsType], settings: Mapping[str, Any], source: str) -> SettingsType:

@@ -11,6 +11,21 @@ class UserError(ValueError):
     """Something the user can mend: the message says what was wrong, where, and what would have worked."""
 
 
+@contextlib.contextmanager
+def damage_told(what: object) -> Iterator[None]:
+    """Say that `what` is damaged where reading it fails.
+
+    Raises:
+        UserError: in the place of any other exception: what a damaged file raises inside the library can be anything.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what} cannot be read ({error}); it is damaged") from error
+
+
 _FULL_MEMORY = "the memory is full; a smaller batch_size, sampling_batch or network needs less"
 _SYSTEM_ERRORS = {
     "DataLoader worker": "a process that loads data has ended; was the memory full? mp_loaders says how many there are",

@@ -4,6 +4,7 @@ Each input goes through a script's own `main(argv)`. What is cut short is what t
 the training itself and the scoring.
 """
 
+import contextlib
 import os
 import pickle
 import random
@@ -47,7 +48,7 @@ def inputs(number: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def bench(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Iterator[Path]:
     """A folder to work in, with the long parts of the scripts cut short and a trap that no input may touch."""
     folder = tmp_path_factory.mktemp("fuzz")
     with pytest.MonkeyPatch.context() as patch:
@@ -79,7 +80,7 @@ def survives(main: Main, argv: Sequence[str], bench: Path) -> bool:
 plain = st.one_of(
     st.none(), st.booleans(), st.sampled_from([-1, 0, 1, 2, 3, 7, 33, 64, 10**6, 2**31, 2**63, 10**30]),
     st.floats(), st.text(max_size=8),
-    st.sampled_from(["auto", "cpu", "cuda:7", "dino", "weighted", "single_jump", "1e-4", "~", "${X}", ".", "/dev/null", "\0"]),
+    st.sampled_from(["auto", "cpu", "cuda:7", "dino", "weighted", "single_jump", "1e-4", "~", "${X}", ".", "\0"]),
 )  # fmt: skip
 values = st.recursive(
     plain,
@@ -253,10 +254,8 @@ def test_hdf5_of_any_layout(
 ) -> None:
     path = bench / "layout.hdf5"
     with h5py.File(path, "w") as file:
-        try:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             file.attrs["num_classes"] = attribute
-        except (TypeError, ValueError, OverflowError):
-            pass
         for split in {"train", "val"} - {left_out}:
             group = file.create_group(split)
             for name, shape, dtype in zip(("images", "labels", "uids"), shapes, dtypes, strict=True):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.tiny import same
-from utils.checkpoint import FORMAT_VERSION, find_checkpoint, load_checkpoint, save_checkpoint
+from utils.checkpoint import FORMAT_VERSION, digest, find_checkpoint, load_checkpoint, newest_intact, save_checkpoint
 from utils.errors import UserError
 
 CONTENTS: dict[str, Any] = {
@@ -198,3 +198,47 @@ def test_existing_file_whose_name_looks_like_a_pattern_is_found(tmp_path: Path) 
 def test_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no checkpoint matches .*ddpm_train\.py"):
         find_checkpoint(f"{tmp_path}/*/best.pt")
+
+
+def test_last_checkpoint_leaves_the_one_before_and_no_older(path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(path, {**CONTENTS, "step": step})
+    assert {file.name: load_checkpoint(file)["step"] for file in path.parent.iterdir()} == {
+        "last.pt": 3,
+        "previous.pt": 2,
+    }
+
+
+def test_newest_intact_checkpoint_is_found(path: Path) -> None:
+    assert newest_intact(path.parent) is None
+    for step in (1, 2):
+        save_checkpoint(path, {**CONTENTS, "step": step})
+    assert newest_intact(path.parent) == path
+    path.write_bytes(path.read_bytes()[:-100])
+    assert newest_intact(path.parent) == path.with_name("previous.pt")
+    path.with_name("previous.pt").write_bytes(b"")
+    with pytest.raises(UserError, match="no intact checkpoint"):
+        newest_intact(path.parent)
+
+
+@pytest.mark.parametrize("change", [{"step": 6}, {"model": {"weight": torch.zeros(2, 3)}}, {"more": None}])
+def test_contents_that_are_not_those_of_the_digest_are_refused(saved: Path, change: dict[str, Any]) -> None:
+    torch.save({**load_checkpoint(saved), **change}, saved)
+    assert "do not have the digest" in refusal(saved)
+
+
+def test_digest_tells_types_names_and_nesting_apart() -> None:
+    nests: list[Any] = [
+        1,
+        1.0,
+        "1",
+        True,
+        [1],
+        [[1]],
+        {"a": 1},
+        torch.ones(1),
+        torch.ones(1, 1),
+        torch.ones(1).double(),
+    ]
+    assert len({digest({"x": nest}) for nest in nests}) == len(nests)
+    assert digest({"x": torch.ones(2, dtype=torch.bfloat16)}) == digest({"x": torch.ones(2, dtype=torch.bfloat16)})

@@ -1,6 +1,7 @@
 """The decay of the learning rate, the average of the weights, and the guard of both."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from tests.tiny import same
-from utils.optimisation import BadSteps, StepGuard, moving_average, polynomial_decay
+from utils.optimisation import BadSteps, SpikeWatch, StepGuard, clip, moving_average, polynomial_decay
 
 CPU = torch.device("cpu")
 
@@ -141,3 +142,26 @@ def test_guard_remembers_the_first_of_many() -> None:
     setting.step(loss_factor=float("nan"))
     setting.step(loss_factor=float("nan"))
     assert setting.guard.read() == BadSteps(3, 2, "gradient")
+
+
+def test_gradients_are_scaled_down_to_the_largest_norm_and_never_up() -> None:
+    for norm, scale in ((0.5, 1.0), (2.0, 1.0), (8.0, 0.25), (0.0, 1.0)):
+        gradients = [torch.ones(2), torch.full((1, 3), 2.0)]
+        clip(gradients, torch.tensor(norm), largest=2.0)
+        assert torch.allclose(gradients[0], torch.full((2,), scale))
+        assert torch.allclose(gradients[1], torch.full((1, 3), 2 * scale))
+
+
+def test_loss_far_above_its_running_median_is_noted_with_its_step() -> None:
+    watch = SpikeWatch()
+    assert watch.look([9.0, 1.0] * 5, 10) == []  # too few to tell
+    assert watch.look([1.0] * 30, 40) == []
+    assert watch.look([4.9, math.nan, math.inf, 5.1, 1.0], 45) == [
+        "step 44: the loss is 5.1, far above its running median 1"
+    ]
+
+
+def test_guard_goes_on_counting_where_it_was() -> None:
+    guard = StepGuard(CPU)
+    guard.restore(BadSteps(2, 7, "gradient"))
+    assert guard.read() == BadSteps(2, 7, "gradient")

@@ -1,13 +1,16 @@
 """Run folders and the log."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import tiny
 from utils.errors import UserError
-from utils.runs import LOGGER, log_to, run_folder
+from utils.runs import LOGGER, FolderLock, _LogFile, log_to, run_folder
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +47,35 @@ def test_log_goes_to_the_terminal_and_once_to_the_file(tmp_path: Path, capsys: p
     LOGGER.info("half way")
     assert capsys.readouterr().out == "half way\n"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \S+ half way\n", (tmp_path / "log.txt").read_text())
+
+
+def test_lock_is_held_against_other_processes_and_given_up_when_its_process_is_killed(tmp_path: Path) -> None:
+    source = f"""
+import pathlib, time
+from utils.runs import FolderLock
+lock = FolderLock(pathlib.Path({str(tmp_path)!r}))
+print("locked", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", source], cwd=tiny.ROOT, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(UserError, match=rf"another run is writing into .*process {other.pid} on"):
+            FolderLock(tmp_path)
+        other.kill()
+    FolderLock(tmp_path)
+
+
+def test_lock_removes_the_temporary_files_of_runs_that_were_killed(tmp_path: Path) -> None:
+    (tmp_path / ".last.pt.123.tmp").write_text("half")
+    (tmp_path / "last.pt").write_text("whole")
+    FolderLock(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "last.pt"}
+
+
+def test_log_on_a_full_disk_is_an_error_to_whoever_logs() -> None:
+    log_to()
+    LOGGER.addHandler(_LogFile("/dev/full"))
+    with pytest.raises(OSError, match="No space left"):
+        LOGGER.info("half way")
+    LOGGER.handlers.pop()
