@@ -234,7 +234,7 @@ def test_damage_inside_the_file_is_named(path: Path, name: str) -> None:
     path.write_bytes(contents)
     message = reading(path, num_classes=2)
     assert "train/20 cannot be read" in message
-    assert "the file is damaged" in message
+    assert "it is damaged" in message
 
 
 def test_workers_can_read_after_this_process_has(path: Path) -> None:
