@@ -58,7 +58,10 @@ def workers_of(launcher: subprocess.Popen[str]) -> list[int]:
 
 def ended(launcher: subprocess.Popen[str]) -> tuple[int, str]:
     """Status and output."""
-    output, _ = launcher.communicate(timeout=120)
+    try:
+        output, _ = launcher.communicate(timeout=120)
+    finally:
+        launcher.terminate()
     return launcher.returncode, output
 
 
