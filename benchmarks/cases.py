@@ -18,7 +18,7 @@ from utils.metrics import PairwiseIoU, ged_from, hm_iou_from
 from utils.noise import derive_key
 from utils.optimisation import StepGuard, moving_average
 
-_LEARNING_RATE, _DECAY, _ANNOTATORS, _EPOCH = 1e-4, 0.9999, 4, 64
+_LEARNING_RATE, _DECAY, _ANNOTATORS, _EPOCH, _STEPS = 1e-4, 0.9999, 4, 64, 10
 
 Case = Callable[[Size, torch.device], dict[str, Way]]
 
@@ -45,7 +45,8 @@ def training_step(size: Size, device: torch.device) -> dict[str, Way]:
     """Noise, loss, gradients, Adam and the average of the weights."""
     model, images, labels = model_of(size, device).train(), images_of(size, device), labels_of(size, device)
     process = textbook.TextbookProcess(model.process.alpha_bar, size.num_classes)
-    yardstick = textbook.TextbookTraining(model.unet, process, _LEARNING_RATE, _DECAY)
+    network = textbook.TextbookNetwork(model.unet, model.encoder)
+    yardstick = textbook.TextbookTraining(network, process, _LEARNING_RATE, _DECAY)
     hot, keys = textbook.one_hot(labels, size.num_classes), torch.arange(size.batch, device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, fused=True)
     guard = StepGuard(device)
@@ -66,15 +67,27 @@ def sampling_step(size: Size, device: torch.device) -> dict[str, Way]:
     """One step of the reverse chain, from x_t to a draw of x_{t-1}; a chain takes as many as it has steps."""
     model, images, x_t = model_of(size, device), images_of(size, device), labels_of(size, device)
     process = textbook.TextbookProcess(model.process.alpha_bar, size.num_classes)
-    network, hot = textbook.TextbookNetwork(model.unet), textbook.one_hot(x_t, size.num_classes)
+    network, hot = textbook.TextbookNetwork(model.unet, model.encoder), textbook.one_hot(x_t, size.num_classes)
     t, keys = torch.full((size.batch,), 100, device=device), torch.arange(size.batch, device=device)
+    features = model.features(images)
 
     @torch.no_grad()
     def ours() -> Tensor:
-        p = model(x_t, t, images).float().softmax(1)
+        p = model(x_t, t, images, features).float().softmax(1)
         return draw(model.process.p_posterior(p, x_t, t, t - 1), derive_key(keys, 99))
 
     return {"textbook": lambda: textbook.sampling_step(network, process, hot, t, images), "ours": ours}
+
+
+def sampling_run(size: Size, device: torch.device) -> dict[str, Way]:
+    """One label map of every image, from noise, in 10 steps."""
+    model, images = model_of(size, device).eval(), images_of(size, device)
+    process = textbook.TextbookProcess(model.process.alpha_bar, size.num_classes)
+    network = textbook.TextbookNetwork(model.unet, model.encoder).eval()
+    return {
+        "textbook": lambda: textbook.sampling_run(network, process, images, _STEPS),
+        "ours": lambda: model.sample(images, steps=_STEPS),
+    }
 
 
 def ged_hm_iou(size: Size, device: torch.device) -> dict[str, Way]:
@@ -109,6 +122,7 @@ CASES: dict[str, Case] = {
     "loss": loss,
     "training-step": training_step,
     "sampling-step": sampling_step,
+    "sampling-run": sampling_run,
     "ged-hm-iou": ged_hm_iou,
     "loader": loader,
 }

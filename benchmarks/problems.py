@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from benchmarks.textbook import one_hot
-from models import CCDM, ProcessShape, UNetShape
+from models import CCDM, DinoEncoder, EncoderShape, FeatureCondition, FrozenEncoder, ProcessShape, UNetShape
 from models.computing import prepare, resolved
 from utils.schema import Computing
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """The size of a problem: label maps, how many of them at once, samples that are scored, and the network."""
+    """The size of a problem: label maps, how many of them at once, samples that are scored, network and encoder."""
 
     num_classes: int
     height: int
@@ -23,24 +23,31 @@ class Size:
     batch: int
     samples: int
     network: UNetShape
+    encoder: EncoderShape | None = None
 
     def __str__(self) -> str:
-        return f"C = {self.num_classes}, {self.height} x {self.width}, batch {self.batch}"
+        features = "" if self.encoder is None else ", DINO"
+        return f"C = {self.num_classes}, {self.height} x {self.width}{features}, batch {self.batch}"
 
 
 _CITYSCAPES = UNetShape(20, 3, 64, (1, 1, 2, 2, 4, 4))
+_DINO = EncoderShape()
 SIZES = {
     "lidc": Size(2, 128, 128, 4, 100, UNetShape(2)),
     "cityscapes": Size(20, 128, 256, 2, 16, _CITYSCAPES),
     "cityscapes-large": Size(20, 256, 512, 2, 4, _CITYSCAPES),
+    "cityscapes-dino": Size(
+        20, 256, 512, 1, 4, dataclasses.replace(_CITYSCAPES, feature=FeatureCondition(384, 8, 10)), _DINO
+    ),
 }
 QUICK_SIZES = {"tiny": Size(3, 16, 16, 2, 4, UNetShape(3, 1, 32, (1, 1), (2,), 1))}
 
 
 def model_of(size: Size, device: torch.device) -> CCDM:
-    """A model computed as `auto` says for the device, with random weights in the place of zeros."""
+    """A model computed as `auto` says for the device, with random weights in the place of zeros and of DINO's."""
     torch.manual_seed(0)
-    model = CCDM(size.network, ProcessShape()).to(device)
+    encoder = None if size.encoder is None else FrozenEncoder(DinoEncoder(size.encoder))
+    model = CCDM(size.network, ProcessShape(), encoder).to(device)
     for parameter in model.parameters():
         if parameter.dim() > 1 and not parameter.any():
             nn.init.normal_(parameter, std=0.01)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import OneHotCategorical
 from torch.utils.checkpoint import checkpoint
 
+from models.dino import Encoder
 from models.layers import AttentionBlock, time_embedding
 from models.unet import UNet
 
@@ -77,10 +78,14 @@ class ExplicitAttention(nn.Module):
 
 
 class TextbookNetwork(nn.Module):
-    """A copy of a U-Net with explicit attention, which takes one-hot label maps of sides that need no padding."""
+    """A copy of a U-Net with explicit attention, which takes one-hot label maps of sides that need no padding.
 
-    def __init__(self, unet: UNet) -> None:
+    Where it takes features, it has the encoder compute them in every call.
+    """
+
+    def __init__(self, unet: UNet, encoder: Encoder | None = None) -> None:
         super().__init__()
+        self.encoder = encoder
         self.unet = copy.deepcopy(unet).to(memory_format=torch.contiguous_format)
         for block in (*self.unet.input_blocks, self.unet.middle_block, *self.unet.output_blocks):
             for index, layer in enumerate(block):
@@ -91,7 +96,9 @@ class TextbookNetwork(nn.Module):
         unet = self.unet
         embedding = unet.time_embed(time_embedding(t, unet.shape.base_channels))
         h, skips = torch.cat([x_t, images], 1), []
-        for block in unet.input_blocks:
+        for index, block in enumerate(unet.input_blocks):
+            if self.encoder is not None and unet.shape.feature is not None and index == unet.shape.feature.target_layer:
+                h = torch.cat([h, self.encoder(images)], 1)
             h = block(h, embedding)
             skips.append(h)
         h = unet.middle_block(h, embedding)
@@ -103,8 +110,8 @@ class TextbookNetwork(nn.Module):
 class TextbookTraining:
     """Adam with PyTorch's defaults, an average of the weights parameter by parameter, and the loss read every step."""
 
-    def __init__(self, unet: UNet, process: TextbookProcess, learning_rate: float, decay: float) -> None:
-        self.network, self.process, self.decay = TextbookNetwork(unet), process, decay
+    def __init__(self, network: TextbookNetwork, process: TextbookProcess, learning_rate: float, decay: float) -> None:
+        self.network, self.process, self.decay = network, process, decay
         self.average = copy.deepcopy(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate)
 
@@ -126,3 +133,14 @@ class TextbookTraining:
 def sampling_step(network: TextbookNetwork, process: TextbookProcess, x_t: Tensor, t: Tensor, images: Tensor) -> Tensor:
     """A one-hot draw of x_{t-1}."""
     return draw(process.p_posterior(x_t, network(x_t, t, images).softmax(1), t))
+
+
+def sampling_run(network: TextbookNetwork, process: TextbookProcess, images: Tensor, steps: int) -> Tensor:
+    """One-hot label maps from noise in so many steps: the one-step posterior across the gaps, which drifts."""
+    shape = (len(images), process.num_classes, *images.shape[-2:])
+    x = draw(torch.full(shape, 1 / process.num_classes, device=images.device))
+    last = len(process.alpha_bar) - 1
+    for k in range(steps, 0, -1):
+        t = torch.full((len(images),), last * k // steps, device=images.device)
+        x = sampling_step(network, process, x, t, images)
+    return x

@@ -12,6 +12,7 @@ from benchmarks.problems import QUICK_SIZES, Drawings, OneHotDrawings, images_of
 from benchmarks.textbook_metrics import ged_and_hm_iou
 from diffusion import CategoricalDiffusion, alpha_bar_table
 from models import CCDM
+from tests.models import dinos
 from utils.metrics import PairwiseIoU, ged_from, hm_iou_from
 
 SIZE = QUICK_SIZES["tiny"]
@@ -73,6 +74,22 @@ def test_networks_and_their_gradients_are_equal(model: CCDM) -> None:
     assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
 
 
+def test_networks_with_features_are_equal() -> None:
+    model, images = dinos.model(), dinos.images(2)
+    x_t, t = torch.randint(3, (2, *dinos.SIDES), generator=torch.Generator().manual_seed(0)), torch.tensor([3, 40])
+    network = textbook.TextbookNetwork(model.unet, model.encoder)
+    with torch.no_grad():
+        outputs = model(x_t, t, images), network(textbook.one_hot(x_t, 3), t, images)
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+
+
+def test_sampling_run_comes_to_label_maps(model: CCDM) -> None:
+    process = textbook.TextbookProcess(model.process.alpha_bar, SIZE.num_classes)
+    drawn = textbook.sampling_run(textbook.TextbookNetwork(model.unet), process, images_of(SIZE, CPU), steps=5)
+    assert drawn.shape == (SIZE.batch, SIZE.num_classes, SIZE.height, SIZE.width)
+    assert torch.equal(drawn.sum(1), torch.ones_like(drawn[:, 0]))
+
+
 def test_draws_have_the_same_distribution() -> None:
     ours, theirs = processes(3)
     x_0, t = torch.full((1, 200, 200), 2), torch.tensor([120])
@@ -89,7 +106,7 @@ def test_draws_have_the_same_distribution() -> None:
 
 def test_training_step_moves_weights_and_average(model: CCDM) -> None:
     process = textbook.TextbookProcess(model.process.alpha_bar, SIZE.num_classes)
-    training = textbook.TextbookTraining(model.unet, process, 1e-3, 0.5)
+    training = textbook.TextbookTraining(textbook.TextbookNetwork(model.unet), process, 1e-3, 0.5)
     before = copy.deepcopy(training.network)
     loss = training.step(images_of(SIZE, CPU), textbook.one_hot(labels_of(SIZE, CPU), SIZE.num_classes))
     assert loss > 0
