@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.ccdm import ProcessShape
-from models.dino import Encoder, EncoderShape
+from models.dino import DinoEncoder, Encoder, EncoderShape
 from models.dino_weights import build_encoder
 from models.saved import Shapes, restore_encoder, shapes_of
 from models.unet import FeatureCondition, UNetShape
@@ -55,6 +55,27 @@ def adopt_shapes(settings: TrainSettings, contents: Contents, num_classes: int, 
     values["unet_openai"] |= {name: list(value) if isinstance(value, tuple) else value for name, value in net.items()}
     values["feature_cond_encoder"] |= features
     return check_settings(TrainSettings, values, "the checkpoint's model")
+
+
+def unfrozen(contents: Contents, weights: str | None) -> Contents:
+    """The contents of a checkpoint whose frozen encoder is to be trained from now on: its weights join the model's.
+
+    Args:
+        contents: of the checkpoint.
+        weights: file of the encoder's weights; None takes the checkpoint's own, or the hub's.
+
+    Raises:
+        UserError: where the encoder's weights cannot be had.
+    """
+    frozen = shapes_of(contents).encoder
+    if frozen is None or frozen.train:
+        return contents
+    shape = dataclasses.replace(frozen, train=True)
+    encoder = build_encoder(shape, contents.get("encoder_weights") if weights is None else weights)
+    assert isinstance(encoder, DinoEncoder)
+    tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    trained = {name: {**contents[name], **tensors} for name in ("model", "average")}
+    return {**contents, **trained, "encoder": {**contents["encoder"], "train": True}}
 
 
 def make_encoder(shape: EncoderShape | None, settings: FeatureEncoder, start: Contents | None) -> Encoder | None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from datasets import AnnotatedDataset
 from models import Shapes, shapes_of
-from models.from_settings import adopt_shapes, check_same, shapes_from
+from models.from_settings import adopt_shapes, check_same, shapes_from, unfrozen
 from models.official import load_model_file
 from utils.checkpoint import is_checkpoint, newest_intact
 from utils.distributed import from_main
@@ -34,6 +34,8 @@ def find_start(settings: TrainSettings, data: AnnotatedDataset) -> Start:
         return Start(settings, shapes_from(settings, *sizes), None)
     checkpoint = load_model_file(path)
     if not is_checkpoint(checkpoint):
+        if settings.feature_cond_encoder.train:
+            checkpoint = unfrozen(checkpoint, settings.feature_cond_encoder.weights)
         settings = adopt_shapes(settings, checkpoint, *sizes)
         return Start(settings, shapes_from(settings, *sizes), checkpoint)
     shapes = shapes_from(settings, *sizes)

@@ -224,6 +224,19 @@ def test_training_trains_the_encoder_where_it_is_told_to(train: Train) -> None:
     assert not torch.equal(average, dinos.weights()[name])
 
 
+@pytest.mark.slow
+def test_frozen_encoder_of_an_official_file_is_trained_where_it_is_told_to(train: Train, tmp_path: Path) -> None:
+    encoder = {f"module.extractor.model.{name}": tensor for name, tensor in dinos.weights().items()}
+    torch.save({"model": dinos.model().unet.state_dict(), "cond_encoder": encoder}, tmp_path / "that.pt")
+    frozen = train("frozen", f"load_from={tmp_path}/that.pt")
+    assert not any(name.startswith("encoder.") for name in frozen["model"])
+    trained = train("trained", f"load_from={tmp_path}/that.pt", "feature_cond_encoder.train=yes")
+    name = "blocks.11.attn.qkv.weight"
+    moved = trained["model"][f"encoder.vit.{name}"] - dinos.weights()[name]
+    assert 0 < moved.abs().max() < 0.01
+    train("trained_on", f"load_from={tmp_path}/trained/last.pt", "feature_cond_encoder.train=yes")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
