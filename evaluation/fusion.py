@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.loading import EvaluationBatch
-from models import CCDM, Pack
+from models import CCDM, Pack, SamplingOptions
 from utils.schema import Sampling, VoteStrategy
 
 Fuser = Callable[[EvaluationBatch], Tensor]
@@ -27,15 +27,10 @@ def fused_samples(
     device = model.process.alpha_bar.device
 
     def predict(batch: EvaluationBatch) -> Tensor:
-        packs = model.packs(
-            batch.images.to(device),
-            max(counts),
-            sampling.steps,
-            sampling.sampler,
-            seed,
-            eta=sampling.eta,
-            max_batch=max_batch,
+        options = SamplingOptions(
+            max(counts), sampling.steps, sampling.sampler, seed, eta=sampling.eta, max_batch=max_batch
         )
+        packs = model.packs(batch.images.to(device), options)
         return fuse(packs, len(batch.images), counts, kept, strategy)
 
     return predict

@@ -154,6 +154,6 @@ def fingerprint_of(
     digest: str, settings: EvalSettings, data: AnnotatedDataset, counts: list[int], made_with: Any
 ) -> str:
     """What rows were made with, for `RowStore`."""
-    names = ("dataset_file", "dataset_params", "dataset_split", "dataset_val_max_size", "batch_size")
+    names = ("dataset_file", "dataset_params", "dataset_split", "dataset_val_max_size", "batch_size", "precision")
     about = {name: getattr(settings, name) for name in names}
     return hashlib.sha256(json.dumps([digest, about, len(data), counts, made_with]).encode()).hexdigest()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from evaluation.measures import BINS, PER_COUNT, PER_IMAGE
+from evaluation.paired import differences, most_steps
 from evaluation.protocol import Entry
 from evaluation.published import PAPER
 from utils.paths import write_atomically
@@ -23,6 +24,7 @@ PROTOCOL = {
     "hm_iou": "both sides repeated to their least common multiple, Hungarian matching, mean IoU of the pairs",
     "annotators": "all that are present",
     "intervals": "95 % percentile bootstrap of the mean over images, images of one group (patient) drawn together",
+    "differences": "of the same measure with the most steps, image by image; paired bootstrap of their mean",
     "ece": "10 equal bins over all pixels and classes, against the annotators' frequencies",
 }
 
@@ -39,6 +41,7 @@ def table(entries: Sequence[Entry], dataset_file: str) -> str:
                 f"{scores.calibration_error('bins'):6.4f}  {scores.seconds_per_image:8.3f}"
             )
     lines.append(f"{'annotators':22s}{'':56s}{entries[0].scores.mean('diversity_labels'):9.4f}")
+    lines.extend(_paired_lines(entries))
     paper = PAPER.get(dataset_file)
     if paper is not None:
         for count in sorted({count for _, count in paper.values}):
@@ -50,7 +53,8 @@ def table(entries: Sequence[Entry], dataset_file: str) -> str:
 
 def as_json(entries: Sequence[Entry], about: Mapping[str, Any]) -> str:
     """Everything that the table says and more, with `about` (settings, checkpoint), protocol and versions."""
-    return to_json(about, PROTOCOL, [_as_dict(entry) for entry in entries])
+    reference = most_steps(entries)
+    return to_json(about, PROTOCOL, [_as_dict(entry, reference) for entry in entries])
 
 
 def to_json(about: Mapping[str, Any], protocol: Mapping[str, str], results: Sequence[Mapping[str, Any]]) -> str:
@@ -100,7 +104,20 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _as_dict(entry: Entry) -> dict[str, Any]:
+def _paired_lines(entries: Sequence[Entry]) -> list[str]:
+    """What fewer steps lose, where several numbers of them were compared."""
+    reference = most_steps(entries)
+    others = [entry for entry in entries if entry.kind == "sweep" and entry is not reference]
+    if reference is None or not others:
+        return []
+    lines = [f"image by image, less {reference.name}:"]
+    for entry in others:
+        ged, hm_iou = (_with_interval(difference.interval) for difference in differences(entry, reference).values())
+        lines.append(f"{entry.name:22s}{entry.scores.counts[0]:4d}  {ged}  {hm_iou}")
+    return lines
+
+
+def _as_dict(entry: Entry, reference: Entry | None) -> dict[str, Any]:
     scores = entry.scores
     measures = [
         {"measure": measure, "num_samples": count or None, **scores.interval(measure, count)._asdict()}
@@ -116,7 +133,15 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
         "expected_calibration_error_of_samples": scores.calibration_error("bins_samples"),
         "standard_deviation_over_seeds": entry.spread,
         "measures": measures,
+        "differences": [] if entry.kind != "sweep" or reference is None else _differences(entry, reference),
     }
+
+
+def _differences(entry: Entry, reference: Entry) -> list[dict[str, Any]]:
+    return [
+        {"measure": measure, "less": difference.reference, **difference.interval._asdict()}
+        for measure, difference in differences(entry, reference).items()
+    ]
 
 
 def _with_interval(interval: Any) -> str:

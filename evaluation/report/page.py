@@ -54,6 +54,7 @@ def _page(contents: Contents, entries: Sequence[Entry], exhibits: Sequence[Exhib
         "over_samples": pictures.curves_over_samples(entries, PAPER.get(contents["dataset_file"])),
         "sweep": groups,
         "sweep_count": counts_of(of_kind(contents, "sweep")[0])[0] if groups else 0,
+        "most_steps": _most_steps(contents),
         "over_steps": pictures.curves_over_steps(entries, groups),
         "calibration": [pictures.reliability_diagram(entries)],
         "exhibits": shown,
@@ -98,6 +99,11 @@ def _headline(contents: Contents, measure: str, better: str) -> dict[str, Any]:
         "number": number_of(model, measure, count),
         "beside": " · ".join(beside),
     }
+
+
+def _most_steps(contents: Contents) -> str:
+    """What the lines of other steps are compared with."""
+    return next((row["less"] for result in of_kind(contents, "sweep") for row in result["differences"]), "")
 
 
 def _seeds_note(contents: Contents, count: int) -> str:

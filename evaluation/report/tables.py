@@ -99,11 +99,15 @@ def overall(contents: Contents) -> dict[str, Any]:
 
 
 def sweep(contents: Contents) -> list[Group]:
-    """The results of other steps: for each sampler a line per number of steps, with GED and HM-IoU."""
+    """The results of other steps: for each sampler a line per number of steps.
+
+    Its numbers are GED, HM-IoU, and what each differs from its value with the most steps.
+    """
     lines: dict[str, list[Line]] = {}
     for result in of_kind(contents, "sweep"):
         count, sampling = counts_of(result)[0], result["sampling"]
         numbers = [number_of(result, measure, count) for measure in ("ged", "hm_iou")]
+        numbers += [Number(mean=row["mean"], low=row["low"], high=row["high"]) for row in result["differences"]]
         line = Line(sampling["steps"], numbers, result["seconds_per_image"])
         lines.setdefault(sampling["sampler"], []).append(line)
     return [Group(name, "sweep", sorted(lines[name], key=lambda line: line.count)) for name in sorted(lines)]

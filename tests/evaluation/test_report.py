@@ -163,11 +163,13 @@ def test_table_of_other_measures_holds_the_numbers_of_results_json(evaluated: Ev
 def test_table_of_the_sweep_holds_the_numbers_of_results_json(evaluated: Evaluated) -> None:
     _, *rows = evaluated.page.tables["Results by sampler and steps"]
     sweep = [result for result in evaluated.contents["results"] if result["kind"] == "sweep"]
-    assert [row[-4] for row in rows] == ["2", "5", "2", "5"]
+    assert [row[-6] for row in rows] == ["2", "5", "2", "5"]
     assert [rows[0][0], rows[2][0]] == ["ancestral", "ddim"]
     for row, result in zip(rows, sweep, strict=True):
         seconds = f"{result['seconds_per_image']:.3f}"
-        assert row[-3:] == [measures(result)["ged", 1], measures(result)["hm_iou", 1], seconds]
+        differences = [in_words(difference) for difference in result["differences"]]
+        assert row[-5:] == [measures(result)["ged", 1], measures(result)["hm_iou", 1], *differences, seconds]
+    assert "from ancestral 5" in evaluated.page.text
 
 
 def test_page_says_what_was_evaluated_and_how(evaluated: Evaluated) -> None:
