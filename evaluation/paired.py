@@ -26,8 +26,12 @@ def differences(entry: Entry, reference: Entry) -> dict[str, Difference]:
     """Each of `PAIRED` of one entry less that of the other; images of one patient are drawn together."""
     (count,) = entry.scores.counts
     groups = [row["group"] for row in entry.scores.rows]
-    pairs = {name: [one.scores.values(name, count) for one in (entry, reference)] for name in PAIRED}
-    return {name: Difference(reference.name, paired_bootstrap_interval(*pair, groups)) for name, pair in pairs.items()}
+
+    def difference(measure: str) -> Difference:
+        here, there = (one.scores.values(measure, count) for one in (entry, reference))
+        return Difference(reference.name, paired_bootstrap_interval(here, there, groups))
+
+    return {measure: difference(measure) for measure in PAIRED}
 
 
 def _steps(entry: Entry) -> int:

@@ -32,7 +32,7 @@ def find_start(settings: TrainSettings, data: AnnotatedDataset) -> Start:
     path = newest_of_run(settings) if settings.load_from == "auto" else settings.load_from
     if path is None:
         return Start(settings, shapes_from(settings, *sizes), None)
-    checkpoint = load_model_file(path)
+    checkpoint: Mapping[str, Any] = load_model_file(path)
     if not is_checkpoint(checkpoint):
         if settings.feature_cond_encoder.train:
             checkpoint = unfrozen(checkpoint, settings.feature_cond_encoder.weights)
