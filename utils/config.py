@@ -113,7 +113,7 @@ def _numbers(value: Any) -> Any:
 def _explain(schema: type[BaseModel], problem: Any) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        names = [name for name in _all_keys(schema) if not path.startswith(f"{name}.")]
+        names = [name for name in all_keys(schema) if not path.startswith(f"{name}.")]
         close = difflib.get_close_matches(path, names, n=1, cutoff=0.5) or [
             name for name in names if name.split(".")[-1] == path.split(".")[-1]
         ]
@@ -125,11 +125,12 @@ def _explain(schema: type[BaseModel], problem: Any) -> str:
     return f"`{path}` {message}, but it is {_describe(problem['input'])}"
 
 
-def _all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
+def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
+    """The names of all settings and groups of settings, as on the command line."""
     keys = []
     for name, field in schema.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _all_keys(field.annotation, f"{prefix}{name}.")
+            keys += all_keys(field.annotation, f"{prefix}{name}.")
         keys.append(prefix + name)
     return keys
 

@@ -31,7 +31,7 @@ from tests import tiny
 from tests.datasets.trees import CROPS, pickle_entries, write_crops, write_pickle
 from tests.faults.conftest import LONG
 from tests.utils.test_checkpoint import TouchesAFile
-from utils.config import _all_keys
+from utils.config import all_keys
 from utils.errors import UserError
 from utils.schema import EvalSettings, TrainSettings
 
@@ -95,7 +95,7 @@ TRAPS = [
 
 def overrides(schema: Any) -> st.SearchStrategy[list[str]]:
     """Some `key=value`, most with keys that exist."""
-    keys = st.sampled_from(_all_keys(schema)) | st.text(max_size=10)
+    keys = st.sampled_from(all_keys(schema)) | st.text(max_size=10)
     written = values.map(lambda value: yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip())
     texts = written | st.sampled_from(TRAPS) | st.text(max_size=12)
     return st.lists(st.builds(lambda key, text: f"{key}={text}", keys, texts), min_size=1, max_size=3)
@@ -124,7 +124,7 @@ def test_command_line_of_evaluation(bench: Path, finished_run: Path, changes: li
         st.text(max_size=60),
         values.map(yaml.safe_dump),
         st.sampled_from(TRAPS).map(lambda text: f"dataset_file: {text}\n"),
-        st.dictionaries(st.sampled_from(_all_keys(TrainSettings)), values, max_size=4).map(yaml.safe_dump),
+        st.dictionaries(st.sampled_from(all_keys(TrainSettings)), values, max_size=4).map(yaml.safe_dump),
     ).map(str.encode)
     | st.binary(max_size=40)
 )
