@@ -36,15 +36,30 @@ def ddim(process: CategoricalDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Te
 SAMPLERS: dict[str, Posterior] = {"ancestral": ancestral, "ddim": ddim}
 
 
-def time_grid(time_steps: int, steps: int) -> list[int]:
-    """T = t_0 > t_1 > ... > t_K = 0 in K = `steps` evenly spaced jumps.
+def time_grid(alpha_bar: Tensor, steps: int) -> list[int]:
+    """T = t_0 > t_1 > ... > t_K = 0 in K = `steps` jumps, each over the same part of the angle arccos(abar_t).
+
+    Near T, where little is decided, jumps are longer than near 0. With the exact denoiser of a joint distribution, and
+    with trained ones, samples of few steps are closer to the truth than on a grid that is even in t. All T steps visit
+    every time, whatever the table.
+
+    Args:
+        alpha_bar: table of T + 1 values, see `diffusion.schedules`.
+        steps: K, 1 to T.
 
     Raises:
         UserError: unless 1 <= steps <= T.
     """
-    if not 1 <= steps <= time_steps:
-        raise UserError(f"{steps} sampling steps asked for; the process has {time_steps}: take 1 to {time_steps}")
-    return [round(time_steps * (steps - k) / steps) for k in range(steps + 1)]
+    last = len(alpha_bar) - 1
+    if not 1 <= steps <= last:
+        raise UserError(f"{steps} sampling steps asked for; the process has {last}: take 1 to {last}")
+    angle = alpha_bar.detach().cpu().double().arccos()
+    even = torch.linspace(float(angle[-1]), 0, steps + 1, dtype=torch.float64)
+    grid: list[int] = (angle[:, None] - even).abs().argmin(0).tolist()
+    grid[0], grid[-1] = last, 0
+    for k in range(steps - 1, 0, -1):
+        grid[k] = max(grid[k], grid[k + 1] + 1)
+    return [min(t, last - k) for k, t in enumerate(grid)]
 
 
 class Step(NamedTuple):
@@ -88,7 +103,7 @@ def reverse_process(
         raise UserError(f"unknown last_step {last_step!r}; there are: {', '.join(get_args(LastStep))}")
     if not 0 <= eta <= 1:
         raise UserError(f"eta is {eta}; it lies between 0 and 1")
-    grid = time_grid(process.time_steps, steps)
+    grid = time_grid(process.alpha_bar, steps)
     return _run_chain(process, denoiser, keys, shape, grid, SAMPLERS[sampler], eta, last_step)
 
 

@@ -50,7 +50,7 @@ def distance(
     process, states = brute.process(num_classes, T), brute.all_states(num_classes, pixels)
     joint = joint_distribution(name, states)
     predict = brute.exact_denoiser(process, joint, states)
-    grid = time_grid(T, steps)
+    grid = time_grid(process.alpha_bar, steps)
     return brute.total_variation(joint, brute.distribution_of_samples(process, predict, states, grid, sampler, eta))
 
 
@@ -82,6 +82,19 @@ def test_few_steps_draw_nearly_from_the_joint(sampler: str, joint: str, num_clas
 
 
 @per_sampler
+@per_joint
+@per_shape
+def test_few_steps_are_better_spent_over_equal_angles_than_over_equal_times(
+    sampler: str, joint: str, num_classes: int, pixels: int
+) -> None:
+    process, states = brute.process(num_classes, 250), brute.all_states(num_classes, pixels)
+    p = joint_distribution(joint, states)
+    predict = brute.exact_denoiser(process, p, states)
+    samples = brute.distribution_of_samples(process, predict, states, list(range(250, -1, -10)), sampler)
+    assert distance(joint, num_classes, pixels, 25, sampler) < brute.total_variation(p, samples)
+
+
+@per_sampler
 def test_the_error_falls_with_the_number_of_steps(sampler: str) -> None:
     errors = [distance("chain", 3, 3, steps, sampler) for steps in (5, 10, 25, 50, 125, 250)]
     assert all(later < 0.75 * earlier for earlier, later in itertools.pairwise(errors))
@@ -105,7 +118,7 @@ def test_a_single_pixel_is_exact_in_any_number_of_steps(sampler: str, num_classe
     joint /= joint.sum()
     predict = brute.exact_denoiser(process, joint, states)
     for steps in (1, 2, 7, 25):
-        samples = brute.distribution_of_samples(process, predict, states, time_grid(250, steps), sampler)
+        samples = brute.distribution_of_samples(process, predict, states, time_grid(process.alpha_bar, steps), sampler)
         # what is left is the signal at T, which sampling starts without
         assert brute.total_variation(samples, joint) < float(process.alpha_bar[-1])
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from diffusion import SAMPLERS, CategoricalDiffusion, reverse_process, time_grid
+from diffusion import SAMPLERS, CategoricalDiffusion, alpha_bar_table, reverse_process, time_grid
 from diffusion.samplers import Denoiser, LastStep, Step, draw
 from tests.diffusion import brute_force as brute
 from utils import noise
@@ -49,25 +49,36 @@ def run(images: Tensor, keys: Tensor, sampler: str = "ancestral", last_step: Las
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(data=st.data(), time_steps=st.integers(1, 1000))
-def test_time_grid_falls_evenly_from_the_last_time_to_zero(data: st.DataObject, time_steps: int) -> None:
+@given(data=st.data(), time_steps=st.integers(1, 1000), schedule=st.sampled_from(["cosine", "linear"]))
+@pytest.mark.filterwarnings("ignore:alpha_bar_T")
+def test_time_grid_falls_from_the_last_time_to_zero(data: st.DataObject, time_steps: int, schedule: str) -> None:
     steps = data.draw(st.integers(1, time_steps))
-    grid = time_grid(time_steps, steps)
+    grid = time_grid(alpha_bar_table(schedule, time_steps), steps)
     assert (grid[0], grid[-1], len(grid)) == (time_steps, 0, steps + 1)
     assert all(later < earlier for earlier, later in itertools.pairwise(grid))
-    assert all(abs(t - time_steps * (1 - k / steps)) <= 0.5 + 1e-9 for k, t in enumerate(grid))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(steps=st.integers(1, 100))
+def test_steps_cover_equal_angles_but_for_rounding(steps: int) -> None:
+    table = alpha_bar_table("cosine", 1000)
+    angle = table.arccos()
+    gap = float(angle.diff().max())
+    for k, t in enumerate(time_grid(table, steps)):
+        assert abs(float(angle[t]) - float(angle[-1]) * (1 - k / steps)) <= gap
 
 
 def test_time_grid_has_known_values() -> None:
-    assert time_grid(250, 5) == [250, 200, 150, 100, 50, 0]
-    assert time_grid(4, 4) == [4, 3, 2, 1, 0]
-    assert time_grid(250, 1) == [250, 0]
+    table = alpha_bar_table("cosine", 250)
+    assert time_grid(table, 5) == [250, 156, 111, 72, 35, 0]
+    assert time_grid(table, 250) == list(range(250, -1, -1))
+    assert time_grid(table, 1) == [250, 0]
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 13, 10_025])
 def test_an_impossible_number_of_steps_is_refused_with_the_possible_ones(steps: int) -> None:
     with pytest.raises(ValueError, match=f"{steps} sampling steps.*take 1 to 12"):
-        time_grid(12, steps)
+        time_grid(brute.process(NUM_CLASSES).alpha_bar, steps)
     process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(1))
     with pytest.raises(ValueError, match=f"{steps} sampling steps.*take 1 to 12"):
         next(reverse_process(process, pointwise_denoiser(some_images(1)), keys, SHAPE, steps=steps))
@@ -113,8 +124,8 @@ def test_every_step_of_the_grid_is_yielded(sampler: str, steps: int) -> None:
         return denoiser(x_t, t)
 
     chain = list(reverse_process(process, spy, keys, SHAPE, steps=steps, sampler=sampler))
-    assert [step.s for step in chain] == time_grid(12, steps)[1:]
-    assert seen == time_grid(12, steps)[:-1]
+    assert [step.s for step in chain] == time_grid(process.alpha_bar, steps)[1:]
+    assert seen == time_grid(process.alpha_bar, steps)[:-1]
     for step in chain:
         assert step.x_s.dtype == torch.uint8
         assert step.x_s.shape == (2, *SHAPE)
