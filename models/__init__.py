@@ -1,6 +1,6 @@
 """The network and the model: U-Net and CCDM, with the encoder of a second condition, and how they are kept."""
 
-from models.ccdm import CCDM, Pack, ProcessShape, Samples
+from models.ccdm import CCDM, Pack, ProcessShape, Samples, SamplingOptions
 from models.dino import DinoEncoder, Encoder, EncoderShape, FrozenEncoder
 from models.dino_weights import build_encoder
 from models.saved import Shapes, check_digest, describe, restore, restore_encoder, shapes_of
@@ -17,6 +17,7 @@ __all__ = [
     "Pack",
     "ProcessShape",
     "Samples",
+    "SamplingOptions",
     "Shapes",
     "UNet",
     "UNetShape",

@@ -1,7 +1,8 @@
 """CCDM: the network and the diffusion process joined, with what people call: `.loss` and `.sample`."""
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 
 from diffusion import CategoricalDiffusion, alpha_bar_table, reverse_process
 from diffusion.likelihood import bits_per_pixel
-from diffusion.samplers import LastStep, Step
+from diffusion.samplers import Denoiser, LastStep, Step
 from models.dino import Encoder
 from models.packing import in_packs, pack_size
+from models.tiling import TiledNetwork, TileGrid
 from models.unet import UNet, UNetShape
 from utils.errors import UserError
 from utils.noise import derive_key, image_keys, uniform
@@ -54,6 +56,44 @@ class Pack(NamedTuple):
     probabilities: Tensor
 
 
+@dataclasses.dataclass(frozen=True)
+class SamplingOptions:
+    """How label maps are drawn.
+
+    Attributes:
+        num_samples: label maps per image.
+        steps: steps of the sampler, at most T; all of them by default.
+        sampler: "ancestral" or "ddim" (`eta` belongs to ddim).
+        seed: of the noise.
+        eta: of ddim: 0 keeps most, 1 redraws every pixel.
+        last_step: "argmax" as in the paper, or "draw", which makes the chain's distribution exact.
+        max_batch: label maps or tiles that go through the network at once; by default as many as fill the device. Where
+            they do not fit into a CUDA device's memory, half as many are tried.
+        tile: height and width of the overlapping tiles in which the network sees larger images; see `models.tiling`.
+            With tiles, features are computed for images of any size.
+    """
+
+    num_samples: int = 1
+    steps: int | None = None
+    sampler: str = "ancestral"
+    seed: int = 0
+    eta: float = 0.0
+    last_step: LastStep = "argmax"
+    max_batch: int | None = None
+    tile: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1 or (self.max_batch is not None and self.max_batch < 1):
+            raise UserError(f"num_samples ({self.num_samples}) and max_batch ({self.max_batch}) must be at least 1")
+
+    def at_once(self, size: tuple[int, int], device: torch.device) -> int:
+        """Label maps of that size at once. Of those larger than a tile, the device's measure bounds them anyhow."""
+        fitting = pack_size(*size, device)
+        if self.max_batch is None:
+            return fitting
+        return self.max_batch if self.tile is None else min(self.max_batch, fitting)
+
+
 class CCDM(nn.Module):
     """A conditional categorical diffusion model: p(label map | image) (Zbinden et al., ICCV 2023).
 
@@ -79,6 +119,12 @@ class CCDM(nn.Module):
             return self.unet(x_t, t, images, features)
         with torch.autocast(images.device.type, self.precision):
             return self.unet(x_t, t, images, features)
+
+    @property
+    def side_multiple(self) -> int:
+        """What both sides of a tile, and of an image with features, have to be multiples of, in pixels."""
+        patch = 1 if self.encoder is None else self.encoder.shape.architecture.patch_size
+        return math.lcm(self.unet.shape.stride, patch)
 
     def features(self, images: Tensor) -> Tensor | None:
         """The second condition of images, B x channels x H / stride x W / stride, where the network takes one."""
@@ -111,6 +157,7 @@ class CCDM(nn.Module):
         eta: float = 0.0,
         last_step: LastStep = "argmax",
         max_batch: int | None = None,
+        tile: tuple[int, int] | None = None,
         keys: Tensor | None = None,
     ) -> Samples:
         """Draw label maps from p(label map | image).
@@ -120,21 +167,15 @@ class CCDM(nn.Module):
 
         Args:
             images: B x channels x H x W, scaled as in training.
-            num_samples: label maps per image.
-            steps: steps of the sampler, at most T; all of them by default.
-            sampler: "ancestral" or "ddim" (`eta` belongs to ddim).
-            last_step: "argmax" as in the paper, or "draw", which makes the chain's distribution exact.
-            max_batch: label maps that go through the network at once; by default as many as fill the device. Where
-                they do not fit into a CUDA device's memory, half as many are tried.
             keys: int64 of shape B in the place of the images' digests.
+            num_samples, steps, sampler, seed, eta, last_step, max_batch, tile: see `SamplingOptions`.
 
         Raises:
             UserError: for an unknown sampler, impossible numbers, or images of the wrong shape.
         """
-        packs = self.packs(
-            images, num_samples, steps, sampler, seed, eta=eta, last_step=last_step, max_batch=max_batch, keys=keys
-        )
+        options = SamplingOptions(num_samples, steps, sampler, seed, eta, last_step, max_batch, tile)
         shape = (images.shape[-2], images.shape[-1])
+        packs = self.packs(images, options, keys)
         labels = torch.empty((len(images), num_samples, *shape), dtype=torch.uint8, device=images.device)
         total = torch.zeros((len(images), self.process.num_classes, *shape), device=images.device)
         for pack in packs:
@@ -142,27 +183,10 @@ class CCDM(nn.Module):
             total.index_add_(0, pack.of_image, pack.probabilities.to(total.dtype))
         return Samples(labels, total / num_samples)
 
-    def packs(
-        self,
-        images: Tensor,
-        num_samples: int = 1,
-        steps: int | None = None,
-        sampler: str = "ancestral",
-        seed: int = 0,
-        *,
-        eta: float = 0.0,
-        last_step: LastStep = "argmax",
-        max_batch: int | None = None,
-        keys: Tensor | None = None,
-    ) -> Iterator[Pack]:
+    def packs(self, images: Tensor, options: SamplingOptions, keys: Tensor | None = None) -> Iterator[Pack]:
         """What `sample` draws, with the probabilities of every sample, at most `max_batch` at a time; see there."""
         self._check(images)
-        if max_batch is None:
-            max_batch = pack_size(images.shape[-2], images.shape[-1], images.device)
-        if num_samples < 1 or max_batch < 1:
-            raise UserError(f"num_samples ({num_samples}) and max_batch ({max_batch}) must be at least 1")
-        pair_keys = self._sample_keys(images, num_samples, seed, keys)
-        return self._packs(images, pair_keys, max_batch, steps, sampler, eta, last_step)
+        return self._packs(images, self._sample_keys(images, options.num_samples, options.seed, keys), options)
 
     @torch.no_grad()
     def trajectory(
@@ -170,10 +194,9 @@ class CCDM(nn.Module):
     ) -> Iterator[Step]:
         """The chain of the first sample of each image, step by step, for film strips."""
         self._check(images)
-        conditions = images, self.features(images)
-        yield from self._chain(
-            conditions, self._sample_keys(images, 1, seed, None)[:, 0], steps, sampler, eta, "argmax"
-        )
+        denoiser = self._denoisers(images, None)(torch.arange(len(images), device=images.device))
+        keys, options = self._sample_keys(images, 1, seed, None)[:, 0], SamplingOptions(1, steps, sampler, eta=eta)
+        yield from self._chain(denoiser, keys, _size(images), options)
 
     @torch.no_grad()
     def bits_per_pixel(self, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
@@ -183,46 +206,45 @@ class CCDM(nn.Module):
         return bits_per_pixel(self.process, lambda x_t, t: self(x_t, t, images, features), labels, keys)
 
     @torch.no_grad()
-    def _packs(
-        self,
-        images: Tensor,
-        pair_keys: Tensor,
-        max_batch: int,
-        steps: int | None,
-        sampler: str,
-        eta: float,
-        last_step: LastStep,
-    ) -> Iterator[Pack]:
-        features, num_samples = self.features(images), pair_keys.shape[1]
+    def _packs(self, images: Tensor, pair_keys: Tensor, options: SamplingOptions) -> Iterator[Pack]:
+        denoisers, num_samples = self._denoisers(images, options), pair_keys.shape[1]
 
         def draw(pairs: Tensor) -> Pack:
             of_image = pairs // num_samples
-            conditions = images[of_image], None if features is None else features[of_image]
-            for step in self._chain(conditions, pair_keys.flatten()[pairs], steps, sampler, eta, last_step):
+            chain = self._chain(denoisers(of_image), pair_keys.flatten()[pairs], _size(images), options)
+            for step in chain:
                 last = step
             return Pack(of_image, pairs % num_samples, last.x_s, last.probabilities)
 
-        yield from in_packs(draw, torch.arange(pair_keys.numel(), device=images.device), max_batch)
+        size = options.at_once(_size(images), images.device)
+        yield from in_packs(draw, torch.arange(pair_keys.numel(), device=images.device), size)
+
+    def _denoisers(self, images: Tensor, options: SamplingOptions | None) -> Callable[[Tensor], Denoiser]:
+        """Gives the network with the images of some indices bound to it, in tiles where they ask for them."""
+        if options is not None and options.tile is not None:
+            grid = TileGrid.over(_size(images), options.tile, self.side_multiple)
+            if len(grid) > 1 or (self.encoder is not None and not grid.is_image):
+                return TiledNetwork(self, self.features, images, grid, options.at_once(grid.tile, images.device)).of
+        features = self.features(images)
+
+        def bound(of_image: Tensor) -> Denoiser:
+            theirs = images[of_image], None if features is None else features[of_image]
+            return lambda x_t, t: self(x_t, t, *theirs)
+
+        return bound
 
     def _chain(
-        self,
-        conditions: tuple[Tensor, Tensor | None],
-        keys: Tensor,
-        steps: int | None,
-        sampler: str,
-        eta: float,
-        last_step: LastStep,
+        self, denoiser: Denoiser, keys: Tensor, size: tuple[int, int], options: SamplingOptions
     ) -> Iterator[Step]:
-        images, features = conditions
         return reverse_process(
             self.process,
-            lambda x_t, t: self(x_t, t, images, features),
+            denoiser,
             keys,
-            (images.shape[-2], images.shape[-1]),
-            steps=self.process.time_steps if steps is None else steps,
-            sampler=sampler,
-            eta=eta,
-            last_step=last_step,
+            size,
+            steps=self.process.time_steps if options.steps is None else options.steps,
+            sampler=options.sampler,
+            eta=options.eta,
+            last_step=options.last_step,
         )
 
     def _sample_keys(self, images: Tensor, num_samples: int, seed: int, keys: Tensor | None) -> Tensor:
@@ -233,6 +255,10 @@ class CCDM(nn.Module):
         channels = self.unet.shape.image_channels
         if images.dim() != 4 or images.shape[1] != channels:
             raise UserError(f"images of shape {tuple(images.shape)}; the network takes batch x {channels} x H x W")
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
 
 
 def _check_encoder(network: UNetShape, encoder: Encoder | None) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from evaluation.fusion import fuse, label_map
-from models import Pack
+from models import Pack, SamplingOptions
 from tests import tiny
 from utils.schema import VoteStrategy
 
@@ -24,9 +24,9 @@ def packs_of(probabilities: Tensor, of_image: list[int], number: list[int], pack
 @pytest.mark.parametrize("strategy", ["confidence", "majority"])
 def test_first_samples_of_one_set_of_draws_are_fused(strategy: VoteStrategy, max_batch: int) -> None:
     model, images, kept, counts = tiny.model(num_classes=4), tiny.images(3), [0, 1, 3], [1, 2, 5]
-    fused = fuse(model.packs(images, 5, 3, max_batch=max_batch), 3, counts, kept, strategy)
+    fused = fuse(model.packs(images, SamplingOptions(5, 3, max_batch=max_batch)), 3, counts, kept, strategy)
     assert fused.shape == (3, 3, 3, tiny.SIDE, tiny.SIDE)
-    (pack,) = model.packs(images, 5, 3)
+    (pack,) = model.packs(images, SamplingOptions(5, 3))
     one_by_one = pack.probabilities[:, kept].unflatten(0, (3, 5))
     if strategy == "majority":
         one_by_one = one_hot(one_by_one.argmax(2), 3).movedim(-1, 2).float()
@@ -36,7 +36,7 @@ def test_first_samples_of_one_set_of_draws_are_fused(strategy: VoteStrategy, max
 
 def test_fused_probabilities_are_those_of_the_samples() -> None:
     model, images = tiny.model(num_classes=4), tiny.images(2)
-    fused = fuse(model.packs(images, 5, 3, max_batch=3), 2, [2, 5], [0, 1, 2, 3], "confidence")
+    fused = fuse(model.packs(images, SamplingOptions(5, 3, max_batch=3)), 2, [2, 5], [0, 1, 2, 3], "confidence")
     torch.testing.assert_close(fused[:, 1], model.sample(images, 5, 3, max_batch=3).probabilities)
 
 

@@ -1,0 +1,210 @@
+"""Images larger than what the network was trained on: computed in overlapping tiles whose seams do not show.
+
+The chain runs on the whole image. Noise, label map x_t, posterior and draw know nothing of tiles; only the network sees
+one tile after the other, and at every step the tiles' class probabilities are blended into those of the whole image.
+Samples that were drawn tile by tile could not be blended: of two opinions about one lesion the mean is none.
+
+The weights of the tiles are a partition of unity, a product of one for rows and one for columns. From one tile to the
+next they change along a cosine over half of the least overlap, in its middle. So a pixel that is nearer to the border
+of a tile than a quarter of the least overlap takes nothing from that tile, and a network that sees no further than that
+gives what it gives without tiles.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffusion.categorical import at_least_float32
+from diffusion.samplers import Denoiser
+from models.packing import in_packs
+from utils.errors import UserError
+
+Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""Maps x_t (B x H x W), t (B), images and features to logits (B x C x H x W)."""
+
+OVERLAP = 0.5
+"""The least overlap of two neighbours as a part of a tile's side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """Tiles along one side of an image.
+
+    Attributes:
+        length: pixels of the image.
+        padded: its pixels once the last one is repeated up to a multiple of what the network can halve.
+        side: pixels of a tile.
+        starts: the first pixel of every tile.
+        blend: pixels over which one tile gives way to the next.
+    """
+
+    length: int
+    padded: int
+    side: int
+    starts: tuple[int, ...]
+    blend: float
+
+    @staticmethod
+    def over(length: int, side: int, multiple: int) -> "Axis":
+        """As few tiles of about `side` pixels as cover `length`, evenly spaced; all starts are multiples of `multiple`.
+
+        An image that fits into a tile is one tile.
+        """
+        units, tile = math.ceil(length / multiple), max(2, math.ceil(side / multiple))
+        if units <= tile:
+            return Axis(length, units * multiple, units * multiple, (0,), 0)
+        overlap = max(1, math.floor(tile * OVERLAP))
+        gaps = math.ceil((units - tile) / (tile - overlap))
+        starts = (round(k * (units - tile) / gaps) * multiple for k in range(gaps + 1))
+        return Axis(length, units * multiple, tile * multiple, tuple(starts), overlap * multiple / 2)
+
+    def weights(self) -> Tensor:
+        """The weight of each pixel of each tile: float64, tiles x side. At every pixel they sum to one."""
+        starts = torch.tensor(self.starts, dtype=torch.float64)[:, None]
+        seams = (starts[1:] + starts[:-1] + self.side) / 2
+        pixels = starts + torch.arange(self.side) + 0.5
+        weights = torch.ones(len(self.starts), self.side, dtype=torch.float64)
+        weights[1:] *= self._rising(pixels[1:] - seams)
+        weights[:-1] *= 1 - self._rising(pixels[:-1] - seams)
+        return weights
+
+    def _rising(self, beyond: Tensor) -> Tensor:
+        """The weight of the later tile, that many pixels beyond the seam."""
+        return (1 - torch.cos(math.pi * (beyond / self.blend + 0.5).clamp(0, 1))) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TileGrid:
+    """Tiles over a whole image, row by row."""
+
+    rows: Axis
+    columns: Axis
+
+    @staticmethod
+    def over(size: tuple[int, int], tile: tuple[int, int], multiple: int) -> "TileGrid":
+        """Tiles of height and width `tile`, rounded up to multiples of `multiple`, over an image of that size.
+
+        Raises:
+            UserError: for a side below 1.
+        """
+        if min(tile) < 1:
+            raise UserError(f"tiles of {tile[0]} x {tile[1]} pixels; both sides must be at least 1")
+        return TileGrid(*(Axis.over(length, side, multiple) for length, side in zip(size, tile, strict=True)))
+
+    def __len__(self) -> int:
+        return len(self.rows.starts) * len(self.columns.starts)
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Height and width of a tile in pixels."""
+        return self.rows.side, self.columns.side
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the only tile is the image as it is."""
+        return len(self) == 1 and self.tile == (self.rows.length, self.columns.length)
+
+    def slices(self) -> list[tuple[slice, slice]]:
+        """Where every tile lies in the padded image."""
+        height, width = self.tile
+        return [
+            (slice(top, top + height), slice(left, left + width))
+            for top in self.rows.starts
+            for left in self.columns.starts
+        ]
+
+    def cut(self, maps: Tensor) -> Tensor:
+        """The tiles of maps of any type: B x ... x H x W -> B x tiles x ... x height x width. Borders are repeated."""
+        for dim, axis in ((-2, self.rows), (-1, self.columns)):
+            if axis.padded > axis.length:
+                pixels = torch.arange(axis.padded, device=maps.device).clamp(max=axis.length - 1)
+                maps = maps.index_select(dim, pixels)
+        return torch.stack([maps[..., rows, columns] for rows, columns in self.slices()], dim=1)
+
+    def weights(self) -> Tensor:
+        """The weight of each pixel of each tile in the blend: float64, tiles x height x width."""
+        return torch.einsum("rh,cw->rchw", self.rows.weights(), self.columns.weights()).flatten(0, 1)
+
+    def empty(self, number: int, num_classes: int, like: Tensor) -> Tensor:
+        """Zeros for the padded image: number x classes x H' x W'."""
+        return like.new_zeros((number, num_classes, self.rows.padded, self.columns.padded))
+
+    def uncut(self, maps: Tensor) -> Tensor:
+        """What of maps of the padded image belongs to the image: ... x H x W."""
+        return maps[..., : self.rows.length, : self.columns.length]
+
+
+class TiledNetwork:
+    """The network bound to images, for label maps of whole images.
+
+    Features are computed once for every tile. At most `pack` tiles go through network and encoder at once, so that
+    memory goes with the tile; what goes with the image are its label maps, one sum of probabilities, and features.
+
+    Args:
+        network: of tiles.
+        features: gives the second condition of tiles' images, or None where the network takes none.
+        images: B x channels x H x W.
+        grid: over such images.
+        pack: tiles at once.
+    """
+
+    def __init__(
+        self, network: Network, features: Callable[[Tensor], Tensor | None], images: Tensor, grid: TileGrid, pack: int
+    ) -> None:
+        self._network, self._grid, self._pack = network, grid, pack
+        self._images = grid.cut(images).flatten(0, 1)
+        made = in_packs(lambda tiles: features(self._images[tiles]), self._every(len(self._images)), pack)
+        parts = [part for part in made if part is not None]
+        self._features = torch.cat(parts) if parts else None
+
+    def of(self, of_image: Tensor) -> Denoiser:
+        """The denoiser of label maps whose images have these indices (M): blended log-probabilities as logits."""
+        first_tile = of_image * len(self._grid)
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            blend = _Blend(self._grid, len(x_t))
+            tiles = self._grid.cut(x_t).flatten(0, 1)
+
+            def compute(items: Tensor) -> Tensor:
+                maps, places = items // len(self._grid), items % len(self._grid)
+                tile = first_tile[maps] + places
+                features = None if self._features is None else self._features[tile]
+                return self._network(tiles[items], t[maps], self._images[tile], features)
+
+            for logits in in_packs(compute, self._every(len(tiles)), self._pack):
+                blend.add(logits)
+            return blend.logits()
+
+        return denoise
+
+    def _every(self, number: int) -> Tensor:
+        return torch.arange(number, device=self._images.device)
+
+
+class _Blend:
+    """The sum of the tiles' probabilities, which come map by map and, within a map, in the order of the grid."""
+
+    def __init__(self, grid: TileGrid, num_maps: int) -> None:
+        self._grid, self._num_maps, self._added = grid, num_maps, 0
+        self._places, self._weights = grid.slices(), grid.weights()
+        self._total: Tensor | None = None
+
+    def add(self, logits: Tensor) -> None:
+        """Add the next tiles: logits, tiles x C x height x width."""
+        probabilities = at_least_float32(logits).softmax(1)
+        if self._total is None:
+            self._total = self._grid.empty(self._num_maps, probabilities.shape[1], probabilities)
+            self._weights = self._weights.to(probabilities)
+        for tile in probabilities:
+            map_, place = divmod(self._added, len(self._grid))
+            rows, columns = self._places[place]
+            self._total[map_, :, rows, columns] += tile * self._weights[place]
+            self._added += 1
+
+    def logits(self) -> Tensor:
+        """Logarithms of the blended probabilities: maps x C x H x W."""
+        assert self._total is not None, "no tiles"
+        return self._grid.uncut(self._total).log()
