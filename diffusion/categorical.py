@@ -21,6 +21,10 @@ class CategoricalDiffusion(nn.Module):
     Args:
         num_classes: C, from 2 to 256 (a class fits one byte).
         alpha_bar: table of T + 1 values, indexed by the time itself (see `diffusion.schedules`).
+
+    Attributes:
+        host_alpha_bar: the table in the CPU's memory, wherever the process is: who plans a chain need not wait for a
+            device.
     """
 
     alpha_bar: Tensor
@@ -31,7 +35,8 @@ class CategoricalDiffusion(nn.Module):
             raise UserError(f"num_classes is {num_classes}; a categorical process takes 2 to 256 classes")
         self.num_classes = num_classes
         self.time_steps = len(alpha_bar) - 1
-        self.register_buffer("alpha_bar", alpha_bar.double(), persistent=False)
+        self.host_alpha_bar = alpha_bar.double()
+        self.register_buffer("alpha_bar", self.host_alpha_bar.clone(), persistent=False)
 
     def kernel(self, t: Tensor, s: Tensor | int, dtype: torch.dtype) -> Kernel:
         """q(x_t | x_s) for s <= t, with values of shape B x 1 x 1 x 1."""

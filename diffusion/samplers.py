@@ -53,7 +53,7 @@ def time_grid(alpha_bar: Tensor, steps: int) -> list[int]:
     last = len(alpha_bar) - 1
     if not 1 <= steps <= last:
         raise UserError(f"{steps} sampling steps asked for; the process has {last}: take 1 to {last}")
-    angle = alpha_bar.detach().cpu().double().arccos()
+    angle = alpha_bar.double().arccos()
     even = torch.linspace(float(angle[-1]), 0, steps + 1, dtype=torch.float64)
     grid: list[int] = (angle[:, None] - even).abs().argmin(0).tolist()
     grid[0], grid[-1] = last, 0
@@ -103,7 +103,7 @@ def reverse_process(
         raise UserError(f"unknown last_step {last_step!r}; there are: {', '.join(get_args(LastStep))}")
     if not 0 <= eta <= 1:
         raise UserError(f"eta is {eta}; it lies between 0 and 1")
-    grid = time_grid(process.alpha_bar, steps)
+    grid = time_grid(process.host_alpha_bar, steps)
     return _run_chain(process, denoiser, keys, shape, grid, SAMPLERS[sampler], eta, last_step)
 
 

@@ -69,9 +69,13 @@ def _word(part: int | str | Tensor) -> int | Tensor:
     """A part as 64 bits; a number stays one, since putting it on a device would wait for that device."""
     if isinstance(part, Tensor):
         return part.long()
-    if isinstance(part, str):
-        part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
-    return (part + 2**63) % 2**64 - 2**63
+    number: int = _hash_of(part) if isinstance(part, str) else part
+    return (number + 2**63) % 2**64 - 2**63
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # the compiler cannot see into hashlib
+def _hash_of(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def _random_bits(key: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from diffusion.samplers import draw
 from models import CCDM
 from models.computing import prepare, resolved
 from tests import tiny
@@ -62,6 +63,21 @@ def test_bfloat16_rounds_the_network_and_nothing_else() -> None:
 def test_compiled_network_computes_the_same() -> None:
     plain, other = tiny.model(), prepare(tiny.model(), PLAIN.model_copy(update={"compile": True}))
     torch.testing.assert_close(logits_of(other), logits_of(plain), rtol=1e-4, atol=1e-5)
+
+
+def test_compiler_takes_loss_and_reverse_step_in_one_piece() -> None:
+    """Without code generation, which takes long: what is traced, and whether it computes the same."""
+    model, images, keys = tiny.model(), tiny.images(3), torch.arange(3)
+    labels = torch.randint(2, (3, tiny.SIDE, tiny.SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([1, 7, 50])
+
+    def reverse_step() -> torch.Tensor:
+        p = model(labels, t, images).softmax(1)
+        return draw(model.process.p_posterior(p, labels, t, t - 1), keys)
+
+    for step in (lambda: model.loss(images, labels, keys), reverse_step):
+        traced = torch.compile(step, fullgraph=True, backend="eager")
+        assert torch.equal(traced(), step())
 
 
 def test_checkpointing_gives_the_same_gradients() -> None:
