@@ -20,6 +20,7 @@ from datasets import load_dataset
 from datasets.cache import cached
 from datasets.class_weights import class_weights
 from datasets.loading import TrainingBatch, training_batches
+from datasets.preprocessing import Preprocessing
 from evaluation import Scores
 from models import CCDM, describe, load_weights
 from models.computing import prepare, resolved
@@ -75,6 +76,7 @@ class Training:
         for model in (self.model, self.averaged_model):
             prepare(model, settings)
         self.model.unet.use_checkpoint = settings.use_checkpoint
+        self.preprocessing = Preprocessing.of(self.data)
         weights = class_weights(settings.class_weights, self.data)
         self.class_weights = None if weights is None else weights.to(self.device)
         self.step = self.validated = 0
@@ -242,6 +244,7 @@ class Training:
             {
                 "settings": self.settings.model_dump(mode="json"),
                 **describe(self.shapes.network, self.shapes.process, self.encoder),
+                "preprocessing": self.preprocessing.as_data(),
                 "model": self.model.state_dict(),
                 "average": self.averaged_model.state_dict(),
                 "num_averaged": int(self.average.n_averaged),

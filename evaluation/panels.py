@@ -97,13 +97,18 @@ def _mean_cell(probabilities: Tensor) -> Cell:
     return labels_cell("mode of mean", probabilities.argmax(0), len(probabilities))
 
 
+def tidy(cell: Axes) -> None:
+    """A thin frame and no ticks."""
+    cell.set_xticks([])
+    cell.set_yticks([])
+    for spine in cell.spines.values():
+        spine.set_color(_INK)
+        spine.set_linewidth(0.5)
+
+
 def _tidy(axes: Iterable[Iterable[Axes]], titles: Sequence[str]) -> None:
     for row, cells in enumerate(axes):
         for cell, title in zip(cells, titles, strict=True):
-            cell.set_xticks([])
-            cell.set_yticks([])
-            for spine in cell.spines.values():
-                spine.set_color(_INK)
-                spine.set_linewidth(0.5)
+            tidy(cell)
             if row == 0:
                 cell.set_title(title, fontsize=8, color=_INK)

@@ -88,10 +88,9 @@ class SamplingOptions:
 
     def at_once(self, size: tuple[int, int], device: torch.device) -> int:
         """Label maps of that size at once. Of those larger than a tile, the device's measure bounds them anyhow."""
-        fitting = pack_size(*size, device)
         if self.max_batch is None:
-            return fitting
-        return self.max_batch if self.tile is None else min(self.max_batch, fitting)
+            return pack_size(*size, device)
+        return self.max_batch if self.tile is None else min(self.max_batch, pack_size(*size, device))
 
 
 class CCDM(nn.Module):
@@ -166,7 +165,7 @@ class CCDM(nn.Module):
         in nor `max_batch` changes what is drawn, and asking for more samples leaves the first ones as they were.
 
         Args:
-            images: B x channels x H x W, scaled as in training.
+            images: B x channels x H x W, scaled as in training; they are moved to the model's device.
             keys: int64 of shape B in the place of the images' digests.
             num_samples, steps, sampler, seed, eta, last_step, max_batch, tile: see `SamplingOptions`.
 
@@ -174,8 +173,8 @@ class CCDM(nn.Module):
             UserError: for an unknown sampler, impossible numbers, or images of the wrong shape.
         """
         options = SamplingOptions(num_samples, steps, sampler, seed, eta, last_step, max_batch, tile)
-        shape = (images.shape[-2], images.shape[-1])
-        packs = self.packs(images, options, keys)
+        images = images.to(self.process.alpha_bar.device)
+        packs, shape = self.packs(images, options, keys), _size(images)
         labels = torch.empty((len(images), num_samples, *shape), dtype=torch.uint8, device=images.device)
         total = torch.zeros((len(images), self.process.num_classes, *shape), device=images.device)
         for pack in packs:
@@ -224,7 +223,7 @@ class CCDM(nn.Module):
         if options is not None and options.tile is not None:
             grid = TileGrid.over(_size(images), options.tile, self.side_multiple)
             if len(grid) > 1 or (self.encoder is not None and not grid.is_image):
-                return TiledNetwork(self, self.features, images, grid, options.at_once(grid.tile, images.device)).of
+                return TiledNetwork(self, self.encoder, images, grid, options.at_once(grid.tile, images.device)).of
         features = self.features(images)
 
         def bound(of_image: Tensor) -> Denoiser:

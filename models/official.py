@@ -88,6 +88,7 @@ def translate(file: Any) -> dict[str, Any]:
     LOGGER.info("official checkpoint; not used of it: %s", ", ".join(unused) or "nothing")
     return {
         "settings": {"dataset_file": _DATASETS[network.image_channels == 3], "dataset_params": {}},
+        "preprocessing": _preprocessing(network.image_channels),
         **describe(network, average.process),
         **encoder.contents,
         "model": {**_prefixed("unet.", model.weights), **encoder.model},
@@ -95,6 +96,13 @@ def translate(file: Any) -> dict[str, Any]:
         "num_averaged": _LONG_AGO,
         "step": 0,
     }
+
+
+def _preprocessing(image_channels: int) -> dict[str, Any]:
+    """How the official data sets scale images: coloured ones by ImageNet, grey ones to [-1, 1]."""
+    if image_channels == 3:
+        return {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    return {"image_mean": [0.5] * image_channels, "image_std": [0.5] * image_channels}
 
 
 class _UNetState(NamedTuple):

@@ -25,8 +25,13 @@ from utils.errors import UserError
 Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """Maps x_t (B x H x W), t (B), images and features to logits (B x C x H x W)."""
 
-OVERLAP = 0.5
-"""The least overlap of two neighbours as a part of a tile's side."""
+Encoding = Callable[[Tensor], Tensor]
+"""Maps images (B x channels x H x W) to features (B x channels x H / stride x W / stride)."""
+
+OVERLAP = 0.375
+"""The least overlap of two neighbours as a part of a tile's side. On a large image of the embedded data's lesions,
+in tiles of the training size, the squared error of the mean probabilities against the true ones was 0.0048 with 0.25,
+0.0041 with 0.375 and 0.0042 with 0.5, which takes a third more tiles; it was 0.0084 without tiles."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,20 +150,19 @@ class TiledNetwork:
 
     Args:
         network: of tiles.
-        features: gives the second condition of tiles' images, or None where the network takes none.
+        features: gives the second condition of tiles' images, where the network takes one.
         images: B x channels x H x W.
         grid: over such images.
         pack: tiles at once.
     """
 
-    def __init__(
-        self, network: Network, features: Callable[[Tensor], Tensor | None], images: Tensor, grid: TileGrid, pack: int
-    ) -> None:
+    def __init__(self, network: Network, features: Encoding | None, images: Tensor, grid: TileGrid, pack: int) -> None:
         self._network, self._grid, self._pack = network, grid, pack
         self._images = grid.cut(images).flatten(0, 1)
-        made = in_packs(lambda tiles: features(self._images[tiles]), self._every(len(self._images)), pack)
-        parts = [part for part in made if part is not None]
-        self._features = torch.cat(parts) if parts else None
+        self._features: Tensor | None = None
+        if features is not None:
+            packs = in_packs(lambda tiles: features(self._images[tiles]), self._every(len(self._images)), pack)
+            self._features = torch.cat(list(packs))
 
     def of(self, of_image: Tensor) -> Denoiser:
         """The denoiser of label maps whose images have these indices (M): blended log-probabilities as logits."""

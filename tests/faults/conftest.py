@@ -5,12 +5,13 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import ddpm_eval
 import ddpm_train
 from tests import tiny
 from tests.tiny import same
@@ -61,3 +62,20 @@ def check_same_end(folder: Path, uninterrupted: dict[str, Any]) -> None:
     different = [name for name in STATE if not same(ended[name], uninterrupted[name])]
     assert different == []
     assert list(folder.glob(".*.tmp")) == []
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Iterator[Path]:
+    """A folder to work in, with the long parts of the scripts cut short and a trap that no input may touch."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ddpm_train.Training, "run", lambda self: True)
+        patch.setattr(ddpm_eval, "score_distribution", lambda *_: None)
+        patch.chdir(folder)
+        yield folder
+    assert not trap(folder).exists()
+
+
+def trap(folder: Path) -> Path:
+    """What comes into being where code in a file is run."""
+    return folder / "trap"

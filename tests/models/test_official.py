@@ -1,17 +1,12 @@
-"""Files in the layouts of the official repository: read whole, understood from their tensors, refused clearly."""
+"""Files in the layouts of the official repository: read whole, and understood from their tensors."""
 
 import dataclasses
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import ddpm_eval
 import ddpm_train
@@ -23,64 +18,22 @@ from models.tensor_shapes import network_of
 from tests import golden_rule, tiny
 from tests.datasets import trees
 from tests.models import dinos
-from tests.utils.test_checkpoint import TouchesAFile
+from tests.models.official_files import (
+    SMALL,
+    SMALL_DINO,
+    Load,
+    cityscapes_branch,
+    encoder_state,
+    main_branch,
+    training_state,
+    unet_state,
+    wrapped,
+)
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 
-State = dict[str, Tensor]
-
 LIDC = UNetShape(2, 1, 32, (1, 1, 2, 3, 4))
 CITYSCAPES = UNetShape(20, 3, 64, (1, 1, 2, 2, 4, 4))
-SMALL = UNetShape(2, 1, 32, (1, 2), (2,), 1)
-SMALL_DINO = UNetShape(20, 3, 32, (1, 1, 1, 2), (8,), 1, feature=FeatureCondition(384, 8, 7))
-
-
-def unet_state(shape: UNetShape, sign: float = 1) -> State:
-    with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in UNet(shape).state_dict().items()}
-    return {name: sign * tensor for name, tensor in golden_rule.state_dict(shapes).items()}
-
-
-def wrapped(prefix: str, state: State) -> State:
-    return {prefix + name: tensor for name, tensor in state.items()}
-
-
-def encoder_state(**changes: Tensor) -> State:
-    """As DINO lies in the official encoder."""
-    return wrapped("module.extractor.model.", {**dinos.weights(), **changes})
-
-
-def training_state() -> dict[str, Any]:
-    """What lies beside the weights, with arrays and scalars of NumPy as schedulers leave them."""
-    weight = torch.nn.Parameter(torch.ones(2))
-    optimizer = torch.optim.Adam([weight], lr=1e-4)
-    weight.sum().backward()
-    optimizer.step()
-    scheduler = {"base_lrs": np.array([1e-4]), "last_epoch": np.int64(3), "lr_lambdas": [None], "ok": np.bool_(True)}
-    engine = {"epoch_length": 10, "max_epochs": 2000, "iteration": 70, "mean": np.float32(0.5), "i": np.arange(3)}
-    return {"optimizer": optimizer.state_dict(), "scheduler": scheduler, "engine": engine}
-
-
-def main_branch(shape: UNetShape) -> dict[str, Any]:
-    return {"model": unet_state(shape), "average_model": unet_state(shape, -1), **training_state()}
-
-
-def cityscapes_branch(shape: UNetShape) -> dict[str, Any]:
-    return {**main_branch(shape), "cond_encoder": encoder_state(), "average_cond_encoder": encoder_state()}
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[[Any], dict[str, Any]]:
-    """Write something to a file and load it."""
-
-    def write_and_load(contents: Any) -> dict[str, Any]:
-        torch.save(contents, tmp_path / "that.pt")
-        return load_model_file(tmp_path / "that.pt")
-
-    return write_and_load
-
-
-Load = Callable[[Any], dict[str, Any]]
 
 
 @pytest.mark.parametrize(
@@ -192,83 +145,6 @@ def test_own_checkpoint_comes_as_it_is(tmp_path: Path) -> None:
     assert load_model_file(tmp_path / "last.pt") == load_checkpoint(tmp_path / "last.pt")
 
 
-# ---------------------------------------------------------------- refusals
-
-
-def broken(change: Callable[[State], None]) -> dict[str, Any]:
-    state = unet_state(SMALL)
-    change(state)
-    return {"model": unet_state(SMALL), "average_model": state}
-
-
-def widen(state: State) -> None:
-    state["output_blocks.0.0.in_layers.2.weight"] = torch.zeros(64, 96, 3, 3)
-
-
-REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "unknown tensor": (
-        lambda: broken(lambda state: state.update({"out_ce.2.bias": torch.zeros(1)})),
-        r"`average_model` is of another network: the tensor out_ce\.2\.bias has no place here",
-    ),
-    "missing tensor": (
-        lambda: broken(lambda state: state.pop("middle_block.1.norm.bias")),
-        r"lacks the tensor middle_block\.1\.norm\.bias",
-    ),
-    "other shape": (
-        lambda: broken(widen),
-        r"output_blocks\.0\.0\.in_layers\.2\.weight has shape \(64, 96, 3, 3\) there, \(64, 128, 3, 3\) here",
-    ),
-    "no last layer": (lambda: broken(lambda state: state.pop("out.2.weight")), r"'out\.2\.weight' is missing"),
-    "beside the network": (
-        lambda: {"model": {**wrapped("unet.", unet_state(SMALL)), "head.bias": torch.zeros(1)}},
-        r"the tensor head\.bias has no place",
-    ),
-    "another network": (lambda: {"model": {"fc.weight": torch.zeros(2, 2)}}, r"no tensor time_embed\.0\.weight"),
-    "no tensors": (lambda: {"model": {}, "epoch": 3}, "no tensors under `model` or `average_model`"),
-    "a tensor": (lambda: torch.zeros(3), "no tensors under `model` or `average_model`"),
-    "features of no DINO": (
-        lambda: main_branch(dataclasses.replace(SMALL_DINO, feature=FeatureCondition(512, 8, 7))),
-        "512 channels from patches of 8 pixels join; no DINO makes these",
-    ),
-    "encoder of another kind": (
-        lambda: {**main_branch(SMALL_DINO), "cond_encoder": {"model.conv1.weight": torch.zeros(3)}},
-        "`cond_encoder` holds no vision transformer",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_file_that_cannot_be_used_is_refused(load: Load, kind: str) -> None:
-    contents, message = REFUSED[kind]
-    with pytest.raises(
-        UserError, match=rf"that\.pt is not a checkpoint of this software, nor an official one: .*{message}"
-    ):
-        load(contents())
-
-
-def test_features_that_join_twice_are_refused(load: Load) -> None:
-    state = unet_state(SMALL_DINO)
-    state["input_blocks.3.0.in_layers.0.weight"] = torch.zeros(96)
-    with pytest.raises(UserError, match="join at the input blocks 3 and 7"):
-        load({"model": state})
-
-
-def test_code_in_a_file_is_not_run(load: Load, tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
-    with pytest.raises(UserError, match=r"cannot be read|can be read safely: it asks for \S*mkdir"):
-        load({**main_branch(SMALL), "engine": TouchesAFile(trap)})
-    assert not trap.exists()
-
-
-@pytest.mark.parametrize("array", [np.array([object()]), np.array(["text"]), np.array([(1, 2.0)], dtype="i4,f4")])
-def test_only_arrays_of_numbers_are_read(load: Load, array: Any) -> None:
-    with pytest.raises(UserError, match="is not a checkpoint"):
-        load({**main_branch(SMALL), "scheduler": {"array": array}})
-
-
-# ---------------------------------------------------------------- what it is for
-
-
 def test_file_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(cityscapes_branch(SMALL_DINO), tmp_path / "that.pt")
     main([str(tmp_path / "that.pt")])
@@ -282,16 +158,6 @@ def test_file_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "model: dino_vits8",
     ):
         assert words in told
-
-
-@pytest.mark.slow
-def test_script_ends_with_one_line_and_status_2(tmp_path: Path) -> None:
-    torch.save({"model": {"fc.weight": torch.zeros(2, 2)}}, tmp_path / "that.pt")
-    command = [sys.executable, "-m", "models.official", str(tmp_path / "that.pt")]
-    ended = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True)
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"error: {tmp_path}/that.pt is not a checkpoint")
 
 
 def test_official_file_is_evaluated_on_cityscapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -325,12 +191,6 @@ def test_fine_tuning_begins_with_the_weights_and_needs_no_network_typed_in(data_
     again = [f"load_from={tmp_path}/run/last.pt", f"output_path={tmp_path}/again"]
     ddpm_train.main([str(tmp_path / "run" / "params.yml"), *again])
     assert load_checkpoint(tmp_path / "again" / "last.pt")["step"] == 9
-
-
-def test_fine_tuning_on_other_classes_is_refused(data_folder: Path, tmp_path: Path) -> None:
-    torch.save(main_branch(UNetShape(3, 1, 32, (1,), (), 1)), tmp_path / "that.pt")
-    with pytest.raises(UserError, match="network has 3 classes and images of 1 channels; the data have 2 and 1"):
-        ddpm_train.main(tiny.train_argv(data_folder, tmp_path / "run", f"load_from={tmp_path}/that.pt"))
 
 
 @pytest.mark.slow
