@@ -5,7 +5,8 @@ true distribution is known, the oracle. Prints one table and writes, into the ev
 `results.csv`, `per_image.csv`, `report.html` and `samples.png`. An evaluation that was interrupted continues.
 
 Where the data set has a void class and one label map an image (Cityscapes), samples are fused and scored by mean IoU
-instead, and the predictions are written as pictures.
+instead, and the predictions are written as pictures, beside `results.json`, `results.csv`, `report.html` and
+`samples.png`.
 
 `torchrun --nproc_per_node=N ddpm_eval.py ...` shares the images among N processes; the results are the same.
 """
@@ -21,9 +22,10 @@ from evaluation import bits_per_pixel, evaluate, model_samples, sample_panel
 from evaluation.classes import Classes, SemanticDataset
 from evaluation.figures import headline
 from evaluation.gallery import gallery
-from evaluation.report import render_report
+from evaluation.report import render_report, render_segmentation_report
 from evaluation.results import as_csv, as_json, per_image_csv, table, write_text
 from evaluation.segmentation import evaluate_segmentation
+from evaluation.segmentation_gallery import segmentation_gallery
 from evaluation.segmentation_results import published, segmentation_csv, segmentation_json, segmentation_table
 from models import CCDM, restore
 from models.computing import prepare, resolved
@@ -117,8 +119,12 @@ def score_segmentation(
     classes = Classes.of(data)
     paper = published(about["dataset_file"], entries[0].network_size, with_dino=model.encoder is not None)
     LOGGER.info(segmentation_table(entries, classes, paper, settings.evaluation_vote_strategy))
-    write_text(folder / "results.json", segmentation_json(entries, classes, paper, about))
+    results = segmentation_json(entries, classes, paper, about)
+    write_text(folder / "results.json", results)
     write_text(folder / "results.csv", segmentation_csv(entries, classes))
+    exhibits = segmentation_gallery(model, data, settings, entries[0])
+    report = render_segmentation_report(json.loads(results), classes, exhibits, model.process.time_steps)
+    write_text(folder / "report.html", report)
 
 
 def check_steps(settings: EvalSettings, model: CCDM) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import matplotlib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -50,6 +51,13 @@ class Classes:
 
     def __len__(self) -> int:
         return len(self.kept)
+
+    def palette(self) -> NDArray[np.uint8]:
+        """Red, green and blue of each, made up where the data set has no colours, then void, black: (C' + 1) x 3."""
+        colours = self.colours
+        if colours is None:
+            colours = matplotlib.colormaps["turbo"](np.linspace(0.1, 1, len(self)), bytes=True)[:, :3]
+        return np.concatenate([colours, np.zeros((1, 3), dtype=np.uint8)])
 
     def positions(self, labels: Tensor) -> Tensor:
         """Label maps of the data set's numbers as positions; void becomes C'. Any shape, int64."""

@@ -1,4 +1,4 @@
-"""Curves of an evaluation: over the number of samples, over the steps, and of calibration."""
+"""Figures of an evaluation: curves over the number of samples and the steps, calibration, a confusion matrix."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from numpy.typing import NDArray
 
 from evaluation.protocol import Entry
 from evaluation.published import Published
@@ -32,6 +33,7 @@ MEASURE_NAMES = {
 _MODEL, _ORACLE, _PAPER, _OTHER = "#0072b2", "#d55e00", "#000000", "#cc79a7"
 _LINES = [(_MODEL, "o"), (_ORACLE, "s"), (_OTHER, "^"), ("#009e73", "D")]
 _GRID, _INK = "#d9dde2", "#333a42"
+_LONGEST_NAME = 18
 _SIZE = (4.4, 3.1)  # inches: letters stay readable where the picture fills a phone
 
 
@@ -107,6 +109,35 @@ def calibration(entries: Sequence[Entry]) -> Figure:
         edges = np.linspace(0, 1, len(counts) + 1)
         lower.bar(edges[:-1], counts / counts.sum(), width=np.diff(edges), align="edge", color=_MODEL, edgecolor="w")
     return figure
+
+
+def confusion(shares: NDArray[Any], names: Sequence[str]) -> Figure:
+    """A confusion matrix: of the pixels of each true class (row) the share that each class was predicted for.
+
+    Args:
+        shares: in [0, 1], C x C; NaN in the row of a class without pixels.
+        names: the C classes; long ones are cut off, to leave the matrix its place.
+    """
+    number = len(names)
+    names = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names]
+    side = min(1.7 + 0.34 * number, 12)
+    letters = min(8.0, 65 * side / (number + 5))  # points
+    with matplotlib.rc_context(_STYLE):
+        axes = Figure(figsize=(side, side), layout="constrained").subplots()
+        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolor="white", linewidth=0.5)
+        axes.set(aspect="equal", xlabel="predicted class", ylabel="true class")
+        middles = np.arange(number) + 0.5
+        axes.set_xticks(middles, names, rotation=90, fontsize=letters, parse_math=False)
+        axes.set_yticks(middles, names, fontsize=letters, parse_math=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.invert_yaxis()
+        for (row, column), share in np.ndenumerate(shares):
+            if share >= 0.005:
+                colour = "white" if share > 0.6 else _INK
+                place = column + 0.5, row + 0.5
+                axes.text(*place, f"{100 * share:.0f}", color=colour, ha="center", va="center", size=0.85 * letters)
+    return _figure(axes)
 
 
 _STYLE: Any = {

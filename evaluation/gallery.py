@@ -24,7 +24,7 @@ class Exhibit:
     Attributes:
         rank: "best", "median" or "worst".
         row: the image's row of scores.
-        panel: the image, its annotators, samples, their mean and its entropy.
+        panel: the image, its annotators, what was drawn for it, and the entropy of that.
         film: the image, then the label map of the first sample from T to 0; empty where no film was made.
     """
 
@@ -50,14 +50,18 @@ def gallery(model: CCDM, data: AnnotatedDataset, settings: EvalSettings, scores:
 
 
 def ranked(scores: Scores, number: int) -> dict[str, list[Row]]:
-    """The images of the lowest, the middle and the highest GED, a third of `number` each but at least one.
+    """The images of the lowest, the middle and the highest GED, see `by_rank`."""
+    values = scores.values("ged", scores.counts[-1])
+    return by_rank([scores.rows[index] for index in values.argsort(kind="stable")], number)
+
+
+def by_rank(rows: list[Row], number: int) -> dict[str, list[Row]]:
+    """The first, the middle and the last of rows that are sorted, a third of `number` each but at least one.
 
     No image comes twice: of few images the best go first, then the worst.
     """
     if number == 0:
         return {}
-    values = scores.values("ged", scores.counts[-1])
-    rows = [scores.rows[index] for index in values.argsort(kind="stable")]
     each = max(1, number // 3)
     best, rest = rows[:each], rows[each:]
     worst, rest = rest[::-1][:each], rest[: max(0, len(rest) - each)]

@@ -19,6 +19,7 @@ PROTOCOL = {
     "majority": "shares of the first n samples in which a class, void not among them, is the most probable",
     "network": "compared with the labels at the network's size",
     "original": "compared with the labels at their original size; fused maps are resized bilinearly, then the arg max",
+    "confusion": "pixels of the images and seeds by true (rows) and predicted class, with the most samples",
     "intervals": "95 % percentile bootstrap over images, images of one group drawn together, matrices added up",
 }
 
@@ -98,6 +99,7 @@ def _as_dict(entry: SegmentationEntry, classes: Classes) -> dict[str, Any]:
         "network_size": entry.network_size,
         "seconds_per_image": entry.seconds_per_image,
         "measures": measures,
+        "confusion": {size: entry.confusions(size, entry.counts[-1]).sum((0, 1)).tolist() for size in entry.sizes},
     }
 
 

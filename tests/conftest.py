@@ -1,18 +1,24 @@
 """One thread for every test: small tensors gain nothing from more, and threads that wait slow a busy machine down.
 
-The fixtures are data and a finished training, both tiny, that are made once and that no test changes.
+Data and a finished training, both tiny, are made once and no test changes them.
 """
 
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import ddpm_train
 from datasets import synthetic
+from ddpm_train import Training
 from tests import tiny
+from tests.trainings import Train
+from utils.checkpoint import load_checkpoint
+from utils.config import load_settings
+from utils.schema import TrainSettings
 
 torch.set_num_threads(1)
 
@@ -53,3 +59,21 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Use
     yield write
     for name in written:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def train(data_folder: Path, tmp_path: Path) -> Train:
+    """Train in a folder of that name; returns the last checkpoint."""
+
+    def run(name: str, *changes: str) -> dict[str, Any]:
+        ddpm_train.main(tiny.train_argv(data_folder, tmp_path / name, *changes))
+        return load_checkpoint(tmp_path / name / "last.pt")
+
+    return run
+
+
+@pytest.fixture
+def training(data_folder: Path, tmp_path: Path) -> Training:
+    """A training that has not begun."""
+    argv = tiny.train_argv(data_folder, tmp_path / "run")
+    return Training(load_settings(TrainSettings, argv, default_file=""))

@@ -20,8 +20,6 @@ from evaluation.protocol import Entry
 from evaluation.published import Published
 from evaluation.report.tables import Group
 
-_LONGEST_SIDE = 256
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -45,7 +43,7 @@ def curves_over_samples(entries: Sequence[Entry], paper: Published | None) -> li
                 _in_words(e.name, e.scores.counts, (e.scores.mean(measure, n) for n in e.scores.counts)) for e in shown
             ]
             name = f"{MEASURE_NAMES[measure]} over the number of samples"
-            pictures.append(_drawn(figure, f"{name}: {'; '.join(words)}", f"{name}, with 95 % intervals"))
+            pictures.append(as_svg(figure, f"{name}: {'; '.join(words)}", f"{name}, with 95 % intervals"))
     return pictures
 
 
@@ -59,7 +57,7 @@ def curves_over_steps(entries: Sequence[Entry], groups: Sequence[Group]) -> list
             for group in groups:
                 numbers = [[*(n["mean"] for n in line.numbers if n is not None), line.seconds] for line in group.lines]
                 words.append(_in_words(group.name, (line.count for line in group.lines), (n[place] for n in numbers)))
-            pictures.append(_drawn(figure, f"{name} over steps: {'; '.join(words)}", f"{name} over steps"))
+            pictures.append(as_svg(figure, f"{name} over steps: {'; '.join(words)}", f"{name} over steps"))
     return pictures
 
 
@@ -68,7 +66,7 @@ def reliability_diagram(entries: Sequence[Entry]) -> Picture:
     shown = [figures.headline(entries), *(entry for entry in entries if entry.name == "oracle")]
     words = "; ".join(f"{entry.name}: ECE {entry.scores.calibration_error('bins'):.4f}" for entry in shown)
     caption = "Reliability in ten equal bins of probability; below, the share of pixels and classes in each bin"
-    return _drawn(figures.calibration(entries), f"Reliability diagram: {words}", caption)
+    return as_svg(figures.calibration(entries), f"Reliability diagram: {words}", caption)
 
 
 def exhibits_by_rank(exhibits: Sequence[Exhibit], count: int) -> dict[str, list[dict[str, Any]]]:
@@ -82,17 +80,17 @@ def exhibits_by_rank(exhibits: Sequence[Exhibit], count: int) -> dict[str, list[
 def _shown(exhibit: Exhibit, count: int) -> dict[str, Any]:
     name = exhibit.row["name"]
     values = (f"{MEASURE_NAMES[what]}{count} {exhibit.row[column(what, count)]:.4f}" for what in ("ged", "hm_iou"))
-    panel = [_pixels(cell, name) for cell in exhibit.panel]
-    film = [_pixels(cell, name) for cell in exhibit.film]
+    panel = [as_png(cell, name) for cell in exhibit.panel]
+    film = [as_png(cell, name) for cell in exhibit.film]
     wide = panel[0].width > 1.5 * panel[0].height
-    return {"name": name, "scores": ", ".join(values), "panel": panel, "film": film, "wide": wide}
+    return {"name": name, "scores": ", ".join(values), "panel": panel, "film": film, "size": "wide" if wide else ""}
 
 
 def _in_words(name: str, places: Iterable[int], values: Iterable[float]) -> str:
     return f"{name} " + ", ".join(f"{value:.3f} at {place}" for place, value in zip(places, values, strict=True))
 
 
-def _drawn(figure: Figure, description: str, caption: str) -> Picture:
+def as_svg(figure: Figure, description: str, caption: str) -> Picture:
     """A figure as SVG, the same to the byte for the same numbers."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -103,12 +101,12 @@ def _drawn(figure: Figure, description: str, caption: str) -> Picture:
     return Picture(_data_uri("image/svg+xml", text[text.index("<svg") :].encode()), width, height, description, caption)
 
 
-def _pixels(cell: Cell, name: str) -> Picture:
+def as_png(cell: Cell, name: str, longest_side: int = 256) -> Picture:
     """A cell as PNG, pixel by pixel; of a large one every second, third, ..."""
     if cell.values is None:
         return Picture("", 0, 0, "", cell.title)
     pixels = cell.pixels()
-    stride = -(-max(pixels.shape) // _LONGEST_SIDE)
+    stride = -(-max(pixels.shape) // longest_side)
     picture = Image.fromarray(pixels[::stride, ::stride].copy())
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)

@@ -212,6 +212,8 @@ def test_results_hold_every_class_at_both_sizes(checkpoint: Path, tmp_path: Path
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 20
     assert float(rows[0]["iou"]) == line["measures"][0]["mean_iou"]["mean"]
+    shown = f"{100 * measure(line, 'original', 3)['mean_iou']['mean']:.2f} %"
+    assert shown in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_table_has_a_line_for_every_class(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

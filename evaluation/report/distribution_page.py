@@ -1,11 +1,7 @@
-"""What stands on the page, and the page itself."""
+"""The page of an evaluation against several annotators: what stands on it, and the page itself."""
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-
-import jinja2
 
 from evaluation.figures import MEASURE_NAMES
 from evaluation.gallery import Exhibit
@@ -13,6 +9,7 @@ from evaluation.measures import column
 from evaluation.protocol import Entry
 from evaluation.published import PAPER
 from evaluation.report import pictures, tables
+from evaluation.report.frame import framed, render, subject
 from evaluation.report.tables import Contents, counts_of, headline, number_of, of_kind
 
 _PROTOCOL_NAMES = {**MEASURE_NAMES, "ece": "ECE"}
@@ -27,15 +24,7 @@ def render_report(contents: Contents, entries: Sequence[Entry], exhibits: Sequen
         exhibits: the images to show, see `evaluation.gallery`.
         time_steps: T of the process.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["decimals"] = lambda number, digits: f"{number:.{digits}f}"
-    return environment.get_template("report.html.j2").render(_page(contents, entries, exhibits, time_steps))
+    return render("distribution.html.j2", _page(contents, entries, exhibits, time_steps))
 
 
 def _page(contents: Contents, entries: Sequence[Entry], exhibits: Sequence[Exhibit], time_steps: int) -> dict[str, Any]:
@@ -43,8 +32,8 @@ def _page(contents: Contents, entries: Sequence[Entry], exhibits: Sequence[Exhib
     count = counts_of(model)[-1]
     shown = pictures.exhibits_by_rank(exhibits, count)
     return {
-        "title": f"CCDM on {contents['dataset_file']}",
-        "subject": _subject(contents, time_steps),
+        **framed(contents, _PROTOCOL_NAMES),
+        "subject": subject(contents, model, time_steps),
         "headlines": [_headline(contents, "ged", "lower is better"), _headline(contents, "hm_iou", "higher is better")],
         "by_count": tables.by_count(contents),
         "diversity_labels": number_of(model, "diversity_labels"),
@@ -61,24 +50,7 @@ def _page(contents: Contents, entries: Sequence[Entry], exhibits: Sequence[Exhib
         "films": [exhibit for members in shown.values() for exhibit in members if exhibit["film"]],
         "ranked_by": f"GED{count}",
         "time_steps": time_steps,
-        "protocol": {_PROTOCOL_NAMES.get(name, name): words for name, words in contents["protocol"].items()},
-        "checkpoint": {name.replace("_", " "): value for name, value in contents["checkpoint"].items()},
-        "folded": {
-            "Settings of the evaluation": flat(contents["settings"]),
-            "Settings of the training": flat(contents["training_settings"]),
-            "Versions": {**contents["versions"], "device": contents["device"]},
-        },
     }
-
-
-def _subject(contents: Contents, time_steps: int) -> str:
-    model, settings = headline(contents), contents["settings"]
-    seeds, steps = settings["seeds"], model["sampling"]["steps"] or time_steps
-    return (
-        f"{model['num_images']} images of the {settings['dataset_split']} split; {model['sampling']['sampler']} "
-        f"sampler, {steps} of {time_steps} steps, {'seed' if len(seeds) == 1 else 'seeds'} "
-        f"{', '.join(map(str, seeds))}; weights after {contents['checkpoint']['step']} steps of training."
-    )
 
 
 def _headline(contents: Contents, measure: str, better: str) -> dict[str, Any]:
@@ -93,10 +65,13 @@ def _headline(contents: Contents, measure: str, better: str) -> dict[str, Any]:
     paper = PAPER.get(contents["dataset_file"])
     if paper is not None and (measure, count) in paper.values:
         beside.append(f"paper, {paper.name} {paper.values[measure, count]:.3f}")
+    number = number_of(model, measure, count)
+    assert number is not None, f"the model has no {measure}"
     return {
         "name": f"{MEASURE_NAMES[measure]}{count}",
         "better": better,
-        "number": number_of(model, measure, count),
+        "value": f"{number['mean']:.4f}",
+        "range": "" if number["low"] is None else f"[{number['low']:.3f}, {number['high']:.3f}]",
         "beside": " · ".join(beside),
     }
 
@@ -131,18 +106,3 @@ def _differences(contents: Contents, time_steps: int) -> list[str]:
             "would score on these images and annotators."
         )
     return notes
-
-
-def flat(settings: Contents, prefix: str = "") -> dict[str, str]:
-    """Nested settings as lines, named as on the command line.
-
-    >>> flat({"seed": 0, "optim": {"name": "Adam", "lr_params": {"power": 1.0}}, "class_weights": None})
-    {'seed': '0', 'optim.name': 'Adam', 'optim.lr_params.power': '1.0', 'class_weights': 'null'}
-    """
-    lines: dict[str, str] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            lines |= flat(value, f"{prefix}{name}.")
-        else:
-            lines[prefix + name] = value if isinstance(value, str) else json.dumps(value, default=str)
-    return lines
