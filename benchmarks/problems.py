@@ -46,12 +46,20 @@ QUICK_SIZES = {"tiny": Size(3, 16, 16, 2, 4, UNetShape(3, 1, 32, (1, 1), (2,), 1
 def model_of(size: Size, device: torch.device) -> CCDM:
     """A model computed as `auto` says for the device, with random weights in the place of zeros and of DINO's."""
     torch.manual_seed(0)
-    encoder = None if size.encoder is None else FrozenEncoder(DinoEncoder(size.encoder))
-    model = CCDM(size.network, ProcessShape(), encoder).to(device)
+    model = CCDM(size.network, ProcessShape(), _encoder_of(size)).to(device)
     for parameter in model.parameters():
         if parameter.dim() > 1 and not parameter.any():
             nn.init.normal_(parameter, std=0.01)
     return prepare(model, resolved(Computing(), device))
+
+
+def _encoder_of(size: Size) -> FrozenEncoder | None:
+    if size.encoder is None:
+        return None
+    encoder = DinoEncoder(size.encoder)
+    for parameter in encoder.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    return FrozenEncoder(encoder)
 
 
 def images_of(size: Size, device: torch.device) -> Tensor:
