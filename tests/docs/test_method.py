@@ -1,0 +1,44 @@
+"""The page on the method: its figures can be drawn, and its table says what was measured."""
+
+import importlib.util
+from types import ModuleType
+
+import pytest
+
+from tests import tiny
+from utils.metrics import Interval, paired_bootstrap_interval
+
+DOCS = tiny.ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def figures() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def in_words(interval: Interval) -> str:
+    return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def test_table_over_steps_holds_what_was_measured(figures: ModuleType) -> None:
+    measured, page = figures._measured(), (DOCS / "method.md").read_text()
+    most = measured["ancestral", 250]
+    assert len(measured) == 10
+    for (sampler, steps), values in measured.items():
+        cells = [f"`{sampler}`", str(steps)]
+        for measure, each in values.items():
+            less = "" if values is most else in_words(paired_bootstrap_interval(each, most[measure]))
+            cells += [f"{sum(each) / len(each):.3f}", less]
+        assert f"| {' | '.join(cells)} |" in page
+
+
+@pytest.mark.parametrize("name", ["schedule", "quality_over_steps"])
+def test_figures_can_be_drawn(figures: ModuleType, name: str) -> None:
+    figure = figures.FIGURES[name]()
+    assert len(figure.axes) == 2
+    assert all(axes.lines for axes in figure.axes)
+    assert (DOCS / "figures" / f"{name}.png").is_file()
