@@ -17,7 +17,6 @@ from models import describe
 from tests import tiny
 from tests.utils.test_checkpoint import TouchesAFile
 from utils.checkpoint import FORMAT_VERSION, load_checkpoint, save_checkpoint
-from utils.errors import UserError
 
 WRITTEN = {".lock", "results.json", "results.csv", "per_image.csv", "report.html", "rows"}
 MEASURES = ["ged", "hm_iou", "diversity_samples", "diversity_labels", "brier", "ncc"]
@@ -145,15 +144,6 @@ def of_model(path: Path, dataset_file: str, dataset_params: dict[str, Any], num_
     return path
 
 
-def refusal(argv: list[str]) -> str:
-    with pytest.raises(UserError) as error:
-        ddpm_eval.main(argv)
-    message = str(error.value)
-    assert message
-    assert "\n\n" not in message
-    return message
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -172,17 +162,19 @@ def refusal(argv: list[str]) -> str:
 def test_bad_settings_are_refused_before_anything_is_written(
     finished_run: Path, tmp_path: Path, changes: list[str], said: str
 ) -> None:
-    assert said in refusal(tiny.eval_argv(finished_run / "last.pt", tmp_path / "results", *changes))
+    assert said in tiny.refusal(
+        ddpm_eval.main, tiny.eval_argv(finished_run / "last.pt", tmp_path / "results", *changes)
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_settings_file_is_refused(tmp_path: Path) -> None:
-    assert "nowhere.yml cannot be read" in refusal([str(tmp_path / "nowhere.yml")])
+    assert "nowhere.yml cannot be read" in tiny.refusal(ddpm_eval.main, [str(tmp_path / "nowhere.yml")])
 
 
 def test_folder_that_cannot_be_made_is_refused_by_its_setting(finished_run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    message = refusal(tiny.eval_argv(finished_run / "last.pt", tmp_path / "file" / "results"))
+    message = tiny.refusal(ddpm_eval.main, tiny.eval_argv(finished_run / "last.pt", tmp_path / "file" / "results"))
     assert "file/results cannot be made" in message
     assert "evaluation_path" in message
 
@@ -228,7 +220,7 @@ def damaged(kind: str, whole: Path, path: Path) -> None:
 def test_checkpoint_that_does_not_fit_is_refused(finished_run: Path, tmp_path: Path, kind: str, said: str) -> None:
     path = tmp_path / "checkpoint.pt"
     damaged(kind, finished_run / "last.pt", path)
-    assert said in refusal(tiny.eval_argv(path, tmp_path / "results"))
+    assert said in tiny.refusal(ddpm_eval.main, tiny.eval_argv(path, tmp_path / "results"))
     assert not (tmp_path / "results").exists()
     assert not (tmp_path / "trap").exists()
 

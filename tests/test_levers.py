@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-import ddpm_train
 from datasets.loading import training_batches
 from ddpm_train import Training
 from tests import tiny
@@ -16,17 +15,6 @@ from utils.config import load_settings
 from utils.schema import TrainSettings
 
 Train = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def train(data_folder: Path, tmp_path: Path) -> Train:
-    """Train in a folder of that name; returns the last checkpoint."""
-
-    def run(name: str, *changes: str) -> dict[str, Any]:
-        ddpm_train.main(tiny.train_argv(data_folder, tmp_path / name, *changes))
-        return load_checkpoint(tmp_path / name / "last.pt")
-
-    return run
 
 
 def gradients(data_folder: Path, folder: Path, *changes: str) -> torch.Tensor:

@@ -9,16 +9,6 @@ import pytest
 import ddpm_train
 from tests import tiny
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.errors import UserError
-
-
-def refusal(argv: list[str]) -> str:
-    with pytest.raises(UserError) as error:
-        ddpm_train.main(argv)
-    message = str(error.value)
-    assert message
-    assert "\n\n" not in message
-    return message
 
 
 @pytest.mark.parametrize(
@@ -47,13 +37,13 @@ def refusal(argv: list[str]) -> str:
 def test_bad_settings_are_refused_before_anything_is_written(
     data_folder: Path, tmp_path: Path, changes: list[str], said: str
 ) -> None:
-    assert said in refusal(tiny.train_argv(data_folder, tmp_path / "run", *changes))
+    assert said in tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", *changes))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_that_cannot_be_made_is_refused(data_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    message = refusal(tiny.train_argv(data_folder, tmp_path / "file" / "run"))
+    message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "file" / "run"))
     assert f"output_path: the folder {tmp_path}/file/run cannot be made" in message
 
 
@@ -69,15 +59,15 @@ def test_checkpoint_that_does_not_fit_is_not_continued(
     finished_run: Path, data_folder: Path, tmp_path: Path, change: str, said: str
 ) -> None:
     changes = [f"load_from={finished_run}/last.pt", change]
-    assert said in refusal(tiny.train_argv(data_folder, tmp_path / "run", *changes))
+    assert said in tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", *changes))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_truncated_checkpoint_is_not_continued(finished_run: Path, data_folder: Path, tmp_path: Path) -> None:
     whole = (finished_run / "last.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
-    assert "damaged or cut off" in refusal(
-        tiny.train_argv(data_folder, tmp_path / "run", f"load_from={tmp_path}/cut.pt")
+    assert "damaged or cut off" in tiny.refusal(
+        ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", f"load_from={tmp_path}/cut.pt")
     )
     assert not (tmp_path / "run").exists()
 
@@ -87,7 +77,9 @@ def test_checkpoint_without_the_optimisers_state_is_not_continued(
 ) -> None:
     contents = load_checkpoint(finished_run / "last.pt")
     save_checkpoint(tmp_path / "part.pt", {name: contents[name] for name in contents if name != "optimizer"})
-    assert "optimizer" in refusal(tiny.train_argv(data_folder, tmp_path / "run", f"load_from={tmp_path}/part.pt"))
+    assert "optimizer" in tiny.refusal(
+        ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", f"load_from={tmp_path}/part.pt")
+    )
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,15 +1,17 @@
 """A network, data and settings so small that a whole training takes about a second."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from models import CCDM, ProcessShape, UNetShape
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 8
@@ -106,3 +108,13 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
     return bool(one == other)
+
+
+def refusal(main: Callable[[Sequence[str]], object], argv: Sequence[str]) -> str:
+    """The message with which a script refuses its arguments."""
+    with pytest.raises(UserError) as error:
+        main(argv)
+    message = str(error.value)
+    assert message
+    assert "\n\n" not in message
+    return message

@@ -107,7 +107,23 @@ def about(settings: EvalSettings, dataset_file: str) -> dict[str, Any]:
     }
 
 
-class Evaluated:
+class Rendered:
+    """Something that makes a page."""
+
+    def render(self, **changes: Any) -> str:
+        """The page, with other contents where `changes` say so."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def html(self) -> str:
+        return self.render()
+
+    @functools.cached_property
+    def page(self) -> Page:
+        return Page(self.html)
+
+
+class Evaluated(Rendered):
     """An evaluation of a tiny model, and its report."""
 
     def __init__(self, model: CCDM, data: AnnotatedDataset, settings: EvalSettings, folder: Path) -> None:
@@ -121,16 +137,8 @@ class Evaluated:
         steps = self.model.process.time_steps
         return render_report({**self.contents, **changes}, self.entries, self.exhibits, steps)
 
-    @functools.cached_property
-    def html(self) -> str:
-        return self.render()
 
-    @functools.cached_property
-    def page(self) -> Page:
-        return Page(self.html)
-
-
-class Segmented:
+class Segmented(Rendered):
     """An evaluation of a tiny model by mean IoU, and its report."""
 
     def __init__(self, model: CCDM, data: SemanticDataset, settings: EvalSettings, folder: Path) -> None:
@@ -145,14 +153,6 @@ class Segmented:
     def render(self, **changes: Any) -> str:
         steps = self.model.process.time_steps
         return render_segmentation_report({**self.contents, **changes}, self.classes, self.exhibits, steps)
-
-    @functools.cached_property
-    def html(self) -> str:
-        return self.render()
-
-    @functools.cached_property
-    def page(self) -> Page:
-        return Page(self.html)
 
 
 Evaluate = Callable[..., Evaluated]
