@@ -63,6 +63,7 @@ class LIDCCrops(Dataset[dict[str, Any]]):
     """One split of the tree, sorted by patient and slice. Images come out in [-1, 1]. See `find_crops`."""
 
     num_classes = 2
+    class_names = ("background", "nodule")
     image_channels = 1
 
     def __init__(self, path: Path, split: str) -> None:

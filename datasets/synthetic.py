@@ -40,6 +40,8 @@ Array = np.ndarray[Any, Any]
 class SyntheticLesions(HDF5Dataset):
     """A split of the embedded data set; its true label distribution can be drawn from."""
 
+    class_names = ("background", "lesion")
+
     def draw_labels(self, index: int, num_samples: int, seed: int = 0) -> Tensor:
         """Fresh label maps of image `index` from the true distribution: uint8, num_samples x H x W."""
         maps, probabilities = self.group["maps"][index], self.group["map_probabilities"][index]

@@ -19,7 +19,7 @@ from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.schema import EvalSettings
 
-FILES = {"areas.json", "entropy.png", "majority.png", "panel.png", "probability_1.png", "samples", "samples.npz"}
+FILES = {"areas.json", "entropy.png", "majority.png", "panel.png", "probability_lesion.png", "samples", "samples.npz"}
 QUICK = ["--samples", "3", "--steps", "2", "--device", "cpu"]
 
 

@@ -26,7 +26,7 @@ def test_training_keeps_it_in_its_checkpoints(finished_run: Path) -> None:
     checkpoint = load_checkpoint(finished_run / "last.pt")
     assert checkpoint["preprocessing"] == {
         "image_mean": [0.5], "image_std": [0.5], "size": (tiny.SIDE, tiny.SIDE),
-        "class_names": None, "class_colours": None, "void_class": None,
+        "class_names": ["background", "lesion"], "class_colours": None, "void_class": None,
     }  # fmt: skip
     assert Preprocessing.of_checkpoint(checkpoint).size == (tiny.SIDE, tiny.SIDE)
 
