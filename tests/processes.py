@@ -16,7 +16,7 @@ def run_forked(number: int, work: Callable[[], object]) -> list[int | None]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=120)
+        process.join(timeout=300)
         process.kill()
     return [process.exitcode for process in processes]
 

@@ -234,7 +234,7 @@ def test_frozen_encoder_of_an_official_file_is_trained_where_it_is_told_to(train
     name = "blocks.11.attn.qkv.weight"
     moved = trained["model"][f"encoder.vit.{name}"] - dinos.weights()[name]
     assert 0 < moved.abs().max() < 0.01
-    train("trained_on", f"load_from={tmp_path}/trained/last.pt", "feature_cond_encoder.train=yes")
+    train("trained_on", f"load_from={tmp_path}/trained/last.pt", "feature_cond_encoder.train=yes", "time_steps=250")
 
 
 @pytest.mark.parametrize(
