@@ -229,7 +229,7 @@ def test_script_ends_with_a_message_and_status_2(tmp_path: Path) -> None:
     path, trap = tmp_path / "checkpoint.pt", tmp_path / "trap"
     path.write_bytes(pickle.dumps(TouchesAFile(trap), protocol=2))
     command = [sys.executable, str(tiny.ROOT / "ddpm_eval.py"), *tiny.eval_argv(path, tmp_path / "results")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith(f"error: {path} is not a checkpoint")
     assert "Traceback" not in ended.stderr

@@ -167,7 +167,7 @@ def test_missing_checkpoints_images_and_folders_are_refused(finished_run: Path, 
 
 def test_script_ends_with_a_message_and_status_2(pictures: Path) -> None:
     command = [sys.executable, str(tiny.ROOT / "ddpm_predict.py"), "nowhere.pt", str(pictures)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: there is no checkpoint nowhere.pt")
     assert "Traceback" not in ended.stderr

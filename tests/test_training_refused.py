@@ -84,7 +84,7 @@ def test_checkpoint_without_the_optimisers_state_is_not_continued(
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(tiny.ROOT / "ddpm_train.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("mistake", ["unknown key", "unwritable folder"])

@@ -78,7 +78,7 @@ def test_signal_saves_the_step_it_came_in(
     os.kill(process.pid, number)
     time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)  # as torchrun and SLURM both pass it on
-    process.join(timeout=60)
+    process.join(timeout=180)
     assert process.exitcode == EXIT_PREEMPTED
     assert 17 <= load_checkpoint(folder / "last.pt")["step"] < STEPS
     assert "stopped after step" in (folder / "log.txt").read_text().splitlines()[-1]
@@ -133,7 +133,7 @@ def test_death_of_a_process_that_loads_data_ends_the_run_with_a_message(
     loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(loaders) == 2
     os.kill(int(loaders[0]), signal.SIGKILL)
-    process.join(timeout=60)
+    process.join(timeout=180)
     assert process.exitcode == EXIT_USER_ERROR
     training_in(data_folder, folder)()
     check_same_end(folder, uninterrupted)
@@ -146,20 +146,20 @@ def test_two_runs_never_write_into_one_folder_and_a_killed_one_locks_nobody_out(
     first = start_forked(training_in(data_folder, folder, "mp_loaders=2"))
     wait_for(folder / "last.pt")
     second = start_forked(training_in(data_folder, folder))
-    second.join(timeout=60)
+    second.join(timeout=180)
     assert second.exitcode == EXIT_USER_ERROR
     assert first.exitcode is None
     first.kill()
     first.join()
     third = start_forked(training_in(data_folder, folder))  # while the first one's loaders may still be there
-    third.join(timeout=120)
+    third.join(timeout=300)
     assert third.exitcode == 0
     check_same_end(folder, uninterrupted)
 
 
 def wait_for(path: Path) -> None:
     """Wait until the file is there."""
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 180
     while not path.exists():
         assert time.monotonic() < limit, f"no {path.name}"
         time.sleep(0.01)

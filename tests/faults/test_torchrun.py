@@ -59,7 +59,7 @@ def workers_of(launcher: subprocess.Popen[str]) -> list[int]:
 def ended(launcher: subprocess.Popen[str]) -> tuple[int, str]:
     """Status and output."""
     try:
-        output, _ = launcher.communicate(timeout=120)
+        output, _ = launcher.communicate(timeout=300)
     finally:
         launcher.terminate()
     return launcher.returncode, output
