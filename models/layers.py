@@ -65,7 +65,7 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.flatten(2)
         qkv = self.qkv(self.norm(pixels)).unflatten(1, (self.num_heads, 3, -1)).transpose(-1, -2)
-        q, k, v = qkv.unbind(2)
+        q, k, v = qkv.contiguous().unbind(2)  # as views they would be attended to by the slow way, in much memory
         h = F.scaled_dot_product_attention(q, k, v)
         h = self.proj_out(h.transpose(-1, -2).flatten(1, 2))
         return x + h.view_as(x)
