@@ -28,6 +28,9 @@ DEFAULT_PATH = "${TMPDIR}/data_lidc.hdf5"
 
 _ROWS = 64  # label maps of as many images are looked at together
 
+MOST_CHANNELS = 4096
+"""More than that is no image, but a damaged file."""
+
 
 class HDF5Dataset(Dataset[dict[str, Any]]):
     """One split of an HDF5 file in the layout above. Images come out in [-1, 1].
@@ -132,6 +135,8 @@ def _split_group(file: h5py.File, split: str, path: Path) -> h5py.Group:
         )
     if images[0] == 0:
         raise UserError(f"{path}: split {split!r} holds no images")
+    if len(images) == 4 and not 1 <= images[1] <= MOST_CHANNELS:
+        raise UserError(f"{path}: in split {split!r} images have {images[1]} channels; expected 1 to {MOST_CHANNELS}")
     if "uids" in group and group["uids"].shape != images[:1]:
         raise UserError(
             f"{path}: in split {split!r} uids have shape {group['uids'].shape}; expected one of each of the "

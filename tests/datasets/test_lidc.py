@@ -106,6 +106,13 @@ def test_missing_split_is_refused_with_those_that_exist(path: Path) -> None:
     assert "it has: nothing" in refusal(write_hdf5(path, {}), "val")
 
 
+@pytest.mark.parametrize("channels", [0, 5000])
+def test_impossible_number_of_channels_is_refused(path: Path, channels: int) -> None:
+    images, labels = np.zeros((3, channels, 5, 4), np.uint8), np.zeros((3, 2, 5, 4), np.uint8)
+    message = refusal(one_split(path, images=images, labels=labels))
+    assert f"images have {channels} channels; expected 1 to 4096" in message
+
+
 @pytest.mark.parametrize("name", ["images", "labels"])
 def test_missing_array_is_refused_with_those_that_exist(path: Path, name: str) -> None:
     other = {"images": "labels", "labels": "images"}[name]
