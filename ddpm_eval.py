@@ -23,7 +23,7 @@ from evaluation.classes import Classes, SemanticDataset
 from evaluation.figures import headline
 from evaluation.gallery import gallery
 from evaluation.report import render_report, render_segmentation_report
-from evaluation.results import as_csv, as_json, per_image_csv, table, write_text
+from evaluation.results import as_csv, as_json, per_image_csv, table
 from evaluation.segmentation import evaluate_segmentation
 from evaluation.segmentation_gallery import segmentation_gallery
 from evaluation.segmentation_results import published, segmentation_csv, segmentation_json, segmentation_table
@@ -36,7 +36,7 @@ from utils.config import load_settings
 from utils.device import choose_device
 from utils.distributed import first_of_machine_first, from_main, is_main, joined
 from utils.errors import UserError, damage_told, run_script, system_errors_told
-from utils.paths import write_atomically
+from utils.paths import write_atomically, write_text
 from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import EvalSettings
 

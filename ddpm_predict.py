@@ -33,10 +33,10 @@ from models import Samples, SamplingOptions
 from prediction import Trained, load_model, read_image
 from prediction.classes import ClassTable
 from prediction.finding import find_images, output_names
-from prediction.outputs import write_outputs, write_text
+from prediction.outputs import write_outputs
 from prediction.summary import Summary, summary_csv
 from utils.errors import UserError, run_script, system_errors_told
-from utils.paths import expand_path
+from utils.paths import expand_path, write_text
 from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import EvalSettings, SamplerName
 

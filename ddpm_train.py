@@ -35,7 +35,7 @@ from utils.distributed import first_of_machine_first, is_main, joined, own_part,
 from utils.errors import UserError, damage_told, run_script, system_errors_told
 from utils.noise import derive_key, seed_from
 from utils.optimisation import BadSteps, SpikeWatch, StepGuard, clip, moving_average, polynomial_decay
-from utils.paths import write_atomically
+from utils.paths import write_text
 from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import TrainSettings
 from utils.signals import StopRequest, StopRequestedError, preempted_status
@@ -118,7 +118,7 @@ class Training:
         """Say and keep what is about to be trained."""
         text = yaml.safe_dump(self.settings.model_dump(mode="json"), sort_keys=False)
         if is_main():
-            write_atomically(self.folder / "params.yml", lambda path: path.write_text(text, encoding="utf-8"))
+            write_text(self.folder / "params.yml", text)
         LOGGER.info("%s\nrun folder: %s", text, self.folder)
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
         LOGGER.info("%.2f M parameters on %s, %d training images", millions, self.device, len(self.data))

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from datasets.normalisation import Normalisation
 from datasets.pictures import read_colour, read_grey
 from utils.errors import UserError
-from utils.paths import expand_path, write_atomically
+from utils.paths import expand_path, write_text
 
 DEFAULT_ROOT = "${TMPDIR}/cityscapes/"
 VOID = 19
@@ -95,7 +95,7 @@ class Cityscapes(Dataset[dict[str, Any]]):
         for _, path in tqdm(self._files, desc="counting classes", unit="image", leave=False):
             counts += self._resized(_read_labels(path)).flatten().bincount(minlength=self.num_classes)
         with contextlib.suppress(UserError):  # data that cannot be written to is counted again the next time
-            write_atomically(file, lambda path: path.write_text(json.dumps(counts.tolist()), encoding="utf-8"))
+            write_text(file, json.dumps(counts.tolist()))
         return counts
 
     def _resized(self, labels: NDArray[np.uint8]) -> Tensor:

@@ -29,7 +29,7 @@ from datasets.pickles import load_arrays
 from datasets.splits import Split
 from utils.errors import UserError, run_script
 from utils.noise import seed_from
-from utils.paths import expand_path, write_atomically
+from utils.paths import expand_path, write_atomically, write_text
 
 NUM_CLASSES = 2
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     counts: dict[str, Counts] = {}
     write_atomically(out, lambda path: counts.update(write_hdf5(path, slices, split)))
     lists = out.with_suffix(".json")
-    write_atomically(lists, lambda path: path.write_text(split.text(), encoding="utf-8"))
+    write_text(lists, split.text())
     print(summary(counts))
     left_out = len(slices) - sum(count.slices for count in counts.values())
     if left_out:

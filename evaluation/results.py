@@ -7,7 +7,6 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from evaluation.measures import BINS, PER_COUNT, PER_IMAGE
 from evaluation.paired import differences, most_steps
 from evaluation.protocol import Entry
 from evaluation.published import PAPER
-from utils.paths import write_atomically
 
 PROTOCOL = {
     "distance": "1 - mean over the classes other than background of IoU; two empty masks have IoU 1, one empty: 0",
@@ -97,11 +95,6 @@ def measures_of(entry: Entry) -> list[tuple[str, int]]:
     """Every measure of an entry with its number of samples, or 0 where it does not depend on that."""
     by_count = [(measure, count) for measure in PER_COUNT for count in entry.scores.counts]
     return [*by_count, *((measure, 0) for measure in PER_IMAGE)]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _paired_lines(entries: Sequence[Entry]) -> list[str]:

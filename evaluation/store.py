@@ -7,7 +7,7 @@ from typing import Any
 
 from utils.distributed import from_main, is_main
 from utils.errors import UserError
-from utils.paths import write_atomically
+from utils.paths import write_text
 
 Row = dict[str, Any]
 
@@ -33,7 +33,7 @@ class RowStore:
         for line in kept[1:]:
             self._remember(json.loads(line))
         text = "".join(f"{line}\n" for line in kept)
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(path, text)
         return self.rows
 
     def add(self, batch: list[Row]) -> None:

@@ -193,8 +193,8 @@ class CCDM(nn.Module):
     ) -> Iterator[Step]:
         """The chain of the first sample of each image, step by step, for film strips."""
         self._check(images)
-        denoiser = self._denoisers(images, None)(torch.arange(len(images), device=images.device))
         keys, options = self._sample_keys(images, 1, seed, None)[:, 0], SamplingOptions(1, steps, sampler, eta=eta)
+        denoiser = self._denoisers(images, options)(torch.arange(len(images), device=images.device))
         yield from self._chain(denoiser, keys, _size(images), options)
 
     @torch.no_grad()
@@ -218,9 +218,9 @@ class CCDM(nn.Module):
         size = options.at_once(_size(images), images.device)
         yield from in_packs(draw, torch.arange(pair_keys.numel(), device=images.device), size)
 
-    def _denoisers(self, images: Tensor, options: SamplingOptions | None) -> Callable[[Tensor], Denoiser]:
+    def _denoisers(self, images: Tensor, options: SamplingOptions) -> Callable[[Tensor], Denoiser]:
         """Gives the network with the images of some indices bound to it, in tiles where they ask for them."""
-        if options is not None and options.tile is not None:
+        if options.tile is not None:
             grid = TileGrid.over(_size(images), options.tile, self.side_multiple)
             if len(grid) > 1 or (self.encoder is not None and not grid.is_image):
                 return TiledNetwork(self, self.encoder, images, grid, options.at_once(grid.tile, images.device)).of

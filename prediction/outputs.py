@@ -14,7 +14,7 @@ from models import Samples
 from prediction.classes import ClassTable
 from prediction.panel import panel
 from prediction.summary import Summary
-from utils.paths import write_atomically
+from utils.paths import write_atomically, write_text
 
 
 def write_outputs(folder: Path, image: Tensor, drawn: Samples, classes: ClassTable, about: dict[str, Any]) -> None:
@@ -60,15 +60,6 @@ def write_outputs(folder: Path, image: Tensor, drawn: Samples, classes: ClassTab
     figure = panel(image, drawn, classes)
     write_atomically(folder / "panel.png", lambda temporary: figure.savefig(temporary, format="png"))
     write_text(folder / "areas.json", json.dumps({**about, **summary.statistics(classes)}, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        UserError: where it cannot be written.
-    """
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _write_picture(path: Path, pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> None:

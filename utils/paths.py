@@ -50,6 +50,15 @@ def write_atomically(path: Path, write: Callable[[Path], object], previous: Path
             temporary.unlink()
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        UserError: as `write_atomically`.
+    """
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def remove_temporary_files(folder: Path) -> None:
     """Remove what `write_atomically` left in a folder that nobody else writes into."""
     for left_over in folder.glob(".*.tmp"):
