@@ -13,10 +13,14 @@ AnySettings = TypeVar("AnySettings", bound=Computing)
 
 
 def resolved(settings: AnySettings, device: torch.device) -> AnySettings:
-    """The settings with every `auto` of `Computing` replaced by what suits the device."""
+    """The settings with every `auto` of `Computing` replaced by what suits the device.
+
+    On a CPU `precision` becomes float32, whatever its instructions, so that all CPUs agree but for rounding.
+    """
+    on_cuda = device.type == "cuda"
     choice = {
-        "precision": "bfloat16" if _has_bfloat16(device) else "float32",
-        "compile": device.type == "cuda" and _can_compile(),
+        "precision": "bfloat16" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "float32",
+        "compile": on_cuda and _can_compile(),
         "channels_last": True,
     }
     asked = {name: getattr(settings, name) for name in choice}
@@ -31,13 +35,6 @@ def prepare(model: CCDM, settings: Computing) -> CCDM:
     if settings.compile:
         model.unet.compile()
     return model
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware, and not by turns through float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _can_compile() -> bool:

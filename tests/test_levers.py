@@ -36,9 +36,18 @@ def test_gradients_are_the_same_but_for_rounding(data_folder: Path, tmp_path: Pa
     assert (gradients(data_folder, tmp_path / "other", change) - whole).norm() <= 1e-5 * whole.norm()
 
 
-def test_run_keeps_what_was_chosen(finished_run: Path) -> None:
-    settings = load_checkpoint(finished_run / "last.pt")["settings"]
-    assert settings["precision"] in ("float32", "bfloat16")
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_gradients_in_bfloat16_are_close(data_folder: Path, tmp_path: Path, seed: int) -> None:
+    whole = gradients(data_folder, tmp_path / "whole", f"seed={seed}")
+    rounded = gradients(data_folder, tmp_path / "rounded", f"seed={seed}", "precision=bfloat16")
+    assert rounded.dtype == torch.float32
+    error = (rounded - whole).norm() / whole.norm()
+    assert 1e-3 < error < 0.12  # measured, emulated by PyTorch: 0.010, 0.059 and 0.038
+
+
+def test_run_keeps_what_was_chosen(train: Train) -> None:
+    settings = train("run", "precision=auto", "max_epochs=1")["settings"]
+    assert settings["precision"] == "float32"
     assert settings["compile"] is False
     assert settings["channels_last"] is True
 
@@ -51,6 +60,12 @@ def test_layout_may_change_when_a_training_goes_on(train: Train, tmp_path: Path)
         torch.testing.assert_close(other[name], weights, rtol=1e-3, atol=1e-3, msg=name)
 
 
-def test_training_in_bfloat16_ends_with_finite_weights(train: Train) -> None:
-    weights = train("half", "precision=bfloat16")["model"]
-    assert all(tensor.dtype != torch.bfloat16 and tensor.isfinite().all() for tensor in weights.values())
+def test_training_in_bfloat16_goes_on_bit_by_bit(train: Train, tmp_path: Path) -> None:
+    changes = ["precision=bfloat16", "validation_freq=100", "checkpoint_freq=5", "mp_loaders=0"]
+    whole = train("whole", *changes)
+    assert all(tensor.dtype != torch.bfloat16 and tensor.isfinite().all() for tensor in whole["model"].values())
+    half = tmp_path / "whole" / "previous.pt"
+    assert load_checkpoint(half)["step"] == 5
+    rest = train("rest", *changes, f"load_from={half}")
+    assert rest["step"] == whole["step"] == 9
+    assert all(tiny.same(rest[name], whole[name]) for name in ("model", "average", "optimizer", "best"))

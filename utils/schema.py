@@ -96,7 +96,7 @@ class Computing(Settings):
     """How the network is computed; `auto` suits the device. What each is worth is in benchmarks/README.md."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network's matrix products; auto is bfloat16 where the device computes in it"
+        "auto", description="of the network's matrix products; auto is bfloat16 on CUDA devices that have it"
     )
     compile: Literal["auto"] | bool = Field("auto", description="by torch.compile; auto does so on CUDA devices")
     channels_last: Literal["auto"] | bool = Field("auto", description="memory layout; auto is channels last")

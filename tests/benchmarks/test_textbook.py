@@ -12,8 +12,10 @@ from benchmarks.problems import QUICK_SIZES, Drawings, OneHotDrawings, images_of
 from benchmarks.textbook_metrics import ged_and_hm_iou
 from diffusion import CategoricalDiffusion, alpha_bar_table
 from models import CCDM
+from models.computing import prepare
 from tests.models import dinos
 from utils.metrics import PairwiseIoU, ged_from, hm_iou_from
+from utils.schema import Computing
 
 SIZE = QUICK_SIZES["tiny"]
 CPU = torch.device("cpu")
@@ -22,7 +24,7 @@ per_classes = pytest.mark.parametrize("num_classes", [2, 20])
 
 @pytest.fixture
 def model() -> CCDM:
-    return model_of(SIZE, CPU)
+    return prepare(model_of(SIZE, CPU), Computing(precision="float32", compile=False, channels_last=True))
 
 
 def processes(num_classes: int) -> tuple[CategoricalDiffusion, textbook.TextbookProcess]:

@@ -19,13 +19,13 @@ def logits_of(model: CCDM) -> torch.Tensor:
     return logits
 
 
-@pytest.mark.parametrize(("bf16", "amx", "expected"), [(0, 0, "float32"), (1, 0, "bfloat16"), (0, 1, "bfloat16")])
-def test_auto_takes_bfloat16_on_processors_that_compute_in_it(
-    bf16: int, amx: int, expected: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_takes_bfloat16_on_cuda_devices_that_have_it_and_never_on_a_cpu(
+    native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(bf16))
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx))
-    assert resolved(Computing(), CPU) == Computing(precision=expected, compile=False, channels_last=True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert resolved(Computing(), CUDA).precision == ("bfloat16" if native else "float32")
+    assert resolved(Computing(), CPU) == Computing(precision="float32", compile=False, channels_last=True)
 
 
 @pytest.mark.parametrize("can_compile", [True, False])
@@ -51,7 +51,8 @@ def test_channels_last_computes_the_same() -> None:
 def test_bfloat16_rounds_the_network_and_nothing_else() -> None:
     plain, other = tiny.model(), prepare(tiny.model(), PLAIN.model_copy(update={"precision": "bfloat16"}))
     assert logits_of(other).dtype == torch.bfloat16
-    torch.testing.assert_close(logits_of(other).float(), logits_of(plain), rtol=0.1, atol=0.1)
+    error = (logits_of(other).float() - logits_of(plain)).norm() / logits_of(plain).norm()
+    assert 1e-3 < error < 0.03  # measured, emulated by PyTorch: 0.0144, and 0.0159 to 0.0172 for other weights
     assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
     (*_, last) = other.trajectory(tiny.images(1), 3)
     assert last.probabilities.dtype == torch.float32
