@@ -16,8 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from checkpoints.files import find_checkpoint
+from checkpoints.model import restore
+from checkpoints.official import load_model_file
+from checkpoints.weights import weights_digest
 from datasets import AnnotatedDataset, load_dataset
-from datasets.loading import evaluation_batches, spread_indices
+from datasets.loading import evaluation_batches, evenly_spaced_indices
 from evaluation import bits_per_pixel, evaluate, model_samples, sample_panel
 from evaluation.classes import Classes, SemanticDataset
 from evaluation.figures import headline
@@ -27,18 +31,15 @@ from evaluation.results import as_csv, as_json, per_image_csv, table
 from evaluation.segmentation import evaluate_segmentation
 from evaluation.segmentation_gallery import segmentation_gallery
 from evaluation.segmentation_results import published, segmentation_csv, segmentation_json, segmentation_table
-from models import CCDM, restore
-from models.computing import prepare, resolved
-from models.official import load_model_file
-from models.weights import weights_digest
-from utils.checkpoint import find_checkpoint
-from utils.config import load_settings
+from models import CCDM
+from models.runtime import apply_runtime_options, resolve_auto
+from training.run_dir import LOGGER, FolderLock, make_run_dir, setup_logging
 from utils.device import choose_device
-from utils.distributed import first_of_machine_first, from_main, is_main, joined
-from utils.errors import UserError, damage_told, run_script, system_errors_told
+from utils.distributed import broadcast_from_main, is_main, local_main_first, process_group
+from utils.errors import UserError, corrupt_file_as_user_error, os_errors_as_user_error, run_script
 from utils.paths import write_atomically, write_text
-from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import EvalSettings
+from utils.settings import load_settings
 
 
 def main(argv: Sequence[str]) -> None:
@@ -48,24 +49,24 @@ def main(argv: Sequence[str]) -> None:
         UserError: for whatever the user can mend.
     """
     settings = load_settings(EvalSettings, argv, default_file="params_eval.yml")
-    with joined(), system_errors_told("the evaluation"):
+    with process_group(), os_errors_as_user_error("the evaluation"):
         run(settings)
 
 
 def run(settings: EvalSettings) -> None:
     """Load, score and write; the processes of a run share the images, and process 0 writes."""
-    log_to()
-    path = from_main(lambda: find_checkpoint(settings.load_from))
+    setup_logging()
+    path = broadcast_from_main(lambda: find_checkpoint(settings.load_from))
     checkpoint = load_model_file(path)
     device = choose_device(settings.device)
-    settings = resolved(settings, device)
-    with damage_told(path):
+    settings = resolve_auto(settings, device)
+    with corrupt_file_as_user_error(path):
         model = restore(checkpoint, settings.feature_cond_encoder.weights)
-    model = prepare(model.to(device), settings)
+    model = apply_runtime_options(model.to(device), settings)
     check_steps(settings, model)
     dataset_file, data = open_data(settings, checkpoint)
     evaluation_path = settings.evaluation_path or str(path.parent / f"evaluation_{settings.dataset_split}")
-    folder = run_folder(evaluation_path, dataset_file, "evaluation_path")
+    folder = make_run_dir(evaluation_path, dataset_file, "evaluation_path")
     lock = FolderLock(folder) if is_main() else None
     LOGGER.info("%s, step %d, %s split of %s", path, checkpoint["step"], settings.dataset_split, dataset_file)
 
@@ -145,7 +146,7 @@ def open_data(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> tuple[st
     params = settings.dataset_params
     if params is None:
         params = trained["dataset_params"] if dataset_file == trained.get("dataset_file") else {}
-    with first_of_machine_first():
+    with local_main_first():
         data = load_dataset(dataset_file, settings.dataset_split, params)
     network = checkpoint["network"]
     for what in ("num_classes", "image_channels"):
@@ -158,10 +159,10 @@ def draw_picture(path: Path, settings: EvalSettings, data: AnnotatedDataset, mod
     """Some images with their annotators and samples."""
     if settings.n_validation_images == 0:
         return
-    indices = spread_indices(len(data), settings.n_validation_images)
+    indices = evenly_spaced_indices(len(data), settings.n_validation_images)
     (batch,) = evaluation_batches(data, indices, len(indices), workers=0)
     draw = model_samples(
-        model, max(settings.evaluations), settings.sampling, settings.seeds[0], settings.sampling_batch
+        model, max(settings.evaluations), settings.sampling, settings.seeds[0], settings.max_batch_size
     )
     figure = sample_panel(batch, draw(batch))
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.preprocessing import Preprocessing
+from checkpoints.preprocessing import Preprocessing
 from evaluation.predictors import CLASSIFIER_DRAWS
 from models import Samples, SamplingOptions
 from prediction import Trained, load_model, read_image
@@ -35,9 +35,9 @@ from prediction.classes import ClassTable
 from prediction.finding import find_images, output_names
 from prediction.outputs import write_outputs
 from prediction.summary import Summary, summary_csv
-from utils.errors import UserError, run_script, system_errors_told
+from training.run_dir import LOGGER, FolderLock, make_run_dir, setup_logging
+from utils.errors import UserError, os_errors_as_user_error, run_script
 from utils.paths import expand_path, write_text
-from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import EvalSettings, SamplerName
 
 EXIT_SOME_SKIPPED = 1
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
         SystemExit: with status 1, where images were skipped.
     """
     settings = parse(argv)
-    with system_errors_told("the prediction"):
+    with os_errors_as_user_error("the prediction"):
         skipped = run(settings)
     if skipped:
         sys.exit(EXIT_SOME_SKIPPED)
@@ -62,11 +62,11 @@ def main(argv: Sequence[str]) -> None:
 
 def run(settings: argparse.Namespace) -> list[str]:
     """Load, draw and write; returns what was wrong with the images that were skipped."""
-    log_to()
+    setup_logging()
     paths = find_images(settings.images, expand_path(settings.out))
     trained = load_model(settings.checkpoint, settings.device, settings.weights)
     options = sampling_options(settings, trained)
-    folder = run_folder(settings.out, "", "--out")
+    folder = make_run_dir(settings.out, "", "--out")
     lock = FolderLock(folder)
     names = output_names(paths, taken=[SUMMARY, ".lock"])
     about = {"checkpoint": settings.checkpoint, **vars(options)}
@@ -103,7 +103,7 @@ def draw(
     model = trained.model
     image = read_image(path, trained.preprocessing)
     labels, total = [], torch.zeros(1, model.process.num_classes, *image.shape[-2:])
-    with system_errors_told(path):
+    with os_errors_as_user_error(path):
         for pack in model.packs(image.to(model.process.alpha_bar.device), options):
             labels.append(pack.labels.cpu())
             total += pack.probabilities.sum(0).float().cpu()

@@ -16,29 +16,31 @@ import yaml
 from torch import Tensor
 from tqdm import tqdm
 
+from checkpoints.files import save_checkpoint
+from checkpoints.model import to_config_dict
+from checkpoints.preprocessing import Preprocessing
+from checkpoints.weights import load_weights
 from datasets import load_dataset
 from datasets.cache import cached
 from datasets.class_weights import class_weights
 from datasets.loading import TrainingBatch, training_batches
-from datasets.preprocessing import Preprocessing
 from evaluation import Scores
-from models import CCDM, describe, load_weights
-from models.computing import prepare, resolved
-from models.from_settings import make_encoder
-from training.start import find_start
+from models import CCDM
+from models.runtime import apply_runtime_options, resolve_auto
+from training.from_settings import make_encoder
+from training.initial_state import resolve_checkpoint
+from training.optimisation import NonFiniteGuard, NonFiniteSteps, SpikeWatch, clip, moving_average, polynomial_decay
+from training.run_dir import LOGGER, FolderLock, make_run_dir, setup_logging
+from training.signals import StopRequest, StopRequestedError, preempted_status
+from training.tensorboard import TensorBoard
 from training.validation import Validation
-from utils.board import Board
-from utils.checkpoint import save_checkpoint
-from utils.config import load_settings
 from utils.device import choose_device
-from utils.distributed import first_of_machine_first, is_main, joined, own_part, rank, size, sum_over_processes
-from utils.errors import UserError, damage_told, run_script, system_errors_told
+from utils.distributed import all_reduce_sum, is_main, local_main_first, process_group, rank, shard, world_size
+from utils.errors import UserError, corrupt_file_as_user_error, os_errors_as_user_error, run_script
 from utils.noise import derive_key, seed_from
-from utils.optimisation import BadSteps, SpikeWatch, StepGuard, clip, moving_average, polynomial_decay
 from utils.paths import write_text
-from utils.runs import LOGGER, FolderLock, log_to, run_folder
 from utils.schema import TrainSettings
-from utils.signals import StopRequest, StopRequestedError, preempted_status
+from utils.settings import load_settings
 
 
 def main(argv: Sequence[str]) -> None:
@@ -48,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
         UserError: for whatever the user can mend.
     """
     settings = load_settings(TrainSettings, argv, default_file="params.yml")
-    with joined(), system_errors_told(settings.output_path):
+    with process_group(), os_errors_as_user_error(settings.output_path):
         finished = Training(settings).run()
     if not finished:
         sys.exit(preempted_status())
@@ -59,22 +61,22 @@ class Training:
 
     def __init__(self, settings: TrainSettings) -> None:
         self.device = choose_device(settings.device)
-        if settings.batch_size < size():
-            raise UserError(f"batch_size is {settings.batch_size}; {size()} processes need one image each")
-        with first_of_machine_first():
+        if settings.batch_size < world_size():
+            raise UserError(f"batch_size is {settings.batch_size}; {world_size()} processes need one image each")
+        with local_main_first():
             self.data, val_data = (
                 load_dataset(settings.dataset_file, split, settings.dataset_params) for split in ("train", "val")
             )
-        settings, self.shapes, start = find_start(settings, self.data)
-        self.settings = settings = resolved(settings, self.device)
+        settings, self.shapes, start = resolve_checkpoint(settings, self.data)
+        self.settings = settings = resolve_auto(settings, self.device)
         self.encoder = make_encoder(self.shapes.encoder, settings.feature_cond_encoder, start)
         torch.manual_seed(seed_from("weights", settings.seed))
         self.model = CCDM(self.shapes.network, self.shapes.process, self.encoder).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.optim.learning_rate, fused=True)
-        self.guard, self.spikes, self.stop = StepGuard(self.device), SpikeWatch(), StopRequest()
+        self.guard, self.spikes, self.stop = NonFiniteGuard(self.device), SpikeWatch(), StopRequest()
         self.average = moving_average(self.model, settings.polyak_alpha, self.guard)
         for model in (self.model, self.averaged_model):
-            prepare(model, settings)
+            apply_runtime_options(model, settings)
         self.model.unet.use_checkpoint = settings.use_checkpoint
         self.preprocessing = Preprocessing.of(self.data)
         weights = class_weights(settings.class_weights, self.data)
@@ -83,17 +85,17 @@ class Training:
         self.best = {"ged": float("inf"), "hm_iou": -float("inf")}
         self.total_steps = max(1, settings.max_epochs * len(self.data) // settings.batch_size)
         if start is not None:
-            with damage_told(settings.load_from):
+            with corrupt_file_as_user_error(settings.load_from):
                 self.resume(start)
         self.batches = training_batches(
             cached(self.data, settings.cache, self.device, settings.mp_loaders), settings.dataset_pipeline_train,
-            settings.batch_size, self.step, self.total_steps, settings.seed, settings.mp_loaders, own_part(),
+            settings.batch_size, self.step, self.total_steps, settings.seed, settings.mp_loaders, shard(),
         )  # fmt: skip
         steps = settings.sampling.steps
         if steps is not None and steps > settings.time_steps and not self.model.is_classifier:
             raise UserError(f"sampling.steps is {steps}; the process has {settings.time_steps} time_steps")
         self.validation = Validation(val_data, settings, between=self.stop.check)
-        self.folder = run_folder(settings.output_path, settings.dataset_file)
+        self.folder = make_run_dir(settings.output_path, settings.dataset_file)
         self.lock = FolderLock(self.folder) if is_main() else None
 
     def run(self) -> bool:
@@ -102,8 +104,8 @@ class Training:
         Returns:
             Whether it came to the end; otherwise a signal stopped it, and everything is saved.
         """
-        log_to(self.folder)
-        with self.stop.listening(), Board(self.folder) as self.board:
+        setup_logging(self.folder)
+        with self.stop.listening(), TensorBoard(self.folder) as self.board:
             self.introduce()
             try:
                 self.loop()
@@ -122,7 +124,7 @@ class Training:
         LOGGER.info("%s\nrun folder: %s", text, self.folder)
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
         LOGGER.info("%.2f M parameters on %s, %d training images", millions, self.device, len(self.data))
-        LOGGER.info("processes: %d, first step: %d of %d", size(), self.step + 1, self.total_steps)
+        LOGGER.info("processes: %d, first step: %d of %d", world_size(), self.step + 1, self.total_steps)
         self.board.add_text("settings", f"```\n{text}\n```")
 
     def loop(self) -> None:
@@ -171,7 +173,7 @@ class Training:
             part_loss.backward()
             loss += part_loss.detach()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        sum_over_processes([loss, *gradients])
+        all_reduce_sum([loss, *gradients])
         norm = self.guard.inspect(self.optimizer, loss, gradients, self.step + 1)
         if optim.max_grad_norm is not None:
             clip(gradients, norm, optim.max_grad_norm)
@@ -191,10 +193,10 @@ class Training:
         self.board.add_scalar("train/learning_rate", rate, self.step)
         bad = self.guard.read()
         self.board.add_scalar("train/bad_steps", bad.number, self.step)
-        if bad.number > self.settings.max_bad_steps:
+        if bad.number > self.settings.max_nonfinite_steps:
             self.save("bad_step")
             raise UserError(
-                f"{bad}. max_bad_steps is {self.settings.max_bad_steps}; such steps are skipped, and the state is in "
+                f"{bad}. max_nonfinite_steps is {self.settings.max_nonfinite_steps}; such steps are skipped, and the state is in "
                 f"{self.folder / 'bad_step.pt'}. A lower optim.learning_rate may help"
             )
 
@@ -243,7 +245,7 @@ class Training:
             self.folder / f"{name}.pt",
             {
                 "settings": self.settings.model_dump(mode="json"),
-                **describe(self.shapes.network, self.shapes.process, self.encoder),
+                **to_config_dict(self.shapes.network, self.shapes.process, self.encoder),
                 "preprocessing": self.preprocessing.as_data(),
                 "model": self.model.state_dict(),
                 "average": self.averaged_model.state_dict(),
@@ -267,7 +269,7 @@ class Training:
         self.step, self.best = contents["step"], contents["best"]
         self.validated = contents.get("validated", self.step)
         if "bad_steps" in contents:
-            self.guard.restore(BadSteps(*contents["bad_steps"]))
+            self.guard.restore(NonFiniteSteps(*contents["bad_steps"]))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ from torch.utils.data import DataLoader
 
 from benchmarks import textbook
 from benchmarks.measure import Way
-from benchmarks.problems import Drawings, OneHotDrawings, Size, images_of, labels_of, model_of, shapes_of
+from benchmarks.problems import Drawings, OneHotDrawings, Size, images_of, labels_of, model_of, random_shapes
 from benchmarks.textbook_metrics import ged_and_hm_iou
 from datasets.cache import cached
 from datasets.loading import training_batches
 from diffusion.samplers import draw
-from utils.metrics import PairwiseIoU, ged_from, hm_iou_from
+from metrics import PairwiseIoU, ged_from, hm_iou_from
+from training.optimisation import NonFiniteGuard, moving_average
 from utils.noise import derive_key
-from utils.optimisation import StepGuard, moving_average
 
 _LEARNING_RATE, _DECAY, _ANNOTATORS, _EPOCH, _STEPS = 1e-4, 0.9999, 4, 64, 10
 
@@ -49,7 +49,7 @@ def training_step(size: Size, device: torch.device) -> dict[str, Way]:
     yardstick = textbook.TextbookTraining(network, process, _LEARNING_RATE, _DECAY)
     hot, keys = textbook.one_hot(labels, size.num_classes), torch.arange(size.batch, device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, fused=True)
-    guard = StepGuard(device)
+    guard = NonFiniteGuard(device)
     average = moving_average(model, _DECAY, guard)
 
     def ours() -> None:
@@ -92,7 +92,9 @@ def sampling_run(size: Size, device: torch.device) -> dict[str, Way]:
 
 def ged_hm_iou(size: Size, device: torch.device) -> dict[str, Way]:
     """GED and HM-IoU of one image with 4 annotators."""
-    labels, samples = (shapes_of(size, number, device, seed) for seed, number in enumerate((_ANNOTATORS, size.samples)))
+    labels, samples = (
+        random_shapes(size, number, device, seed) for seed, number in enumerate((_ANNOTATORS, size.samples))
+    )
     long_labels, long_samples = labels.long(), samples.long()
 
     def ours() -> tuple[Tensor, Tensor]:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from benchmarks.textbook import one_hot
-from models import CCDM, DinoEncoder, EncoderShape, FeatureCondition, FrozenEncoder, ProcessShape, UNetShape
-from models.computing import prepare, resolved
-from utils.schema import Computing
+from models import CCDM, DinoEncoder, EncoderConfig, FeatureCondition, FrozenEncoder, ProcessConfig, UNetConfig
+from models.runtime import apply_runtime_options, resolve_auto
+from utils.schema import RuntimeOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,35 +22,35 @@ class Size:
     width: int
     batch: int
     samples: int
-    network: UNetShape
-    encoder: EncoderShape | None = None
+    network: UNetConfig
+    encoder: EncoderConfig | None = None
 
     def __str__(self) -> str:
         features = "" if self.encoder is None else ", DINO"
         return f"C = {self.num_classes}, {self.height} x {self.width}{features}, batch {self.batch}"
 
 
-_CITYSCAPES = UNetShape(20, 3, 64, (1, 1, 2, 2, 4, 4))
-_DINO = EncoderShape()
+_CITYSCAPES = UNetConfig(20, 3, 64, (1, 1, 2, 2, 4, 4))
+_DINO = EncoderConfig()
 SIZES = {
-    "lidc": Size(2, 128, 128, 4, 100, UNetShape(2)),
+    "lidc": Size(2, 128, 128, 4, 100, UNetConfig(2)),
     "cityscapes": Size(20, 128, 256, 2, 16, _CITYSCAPES),
     "cityscapes-large": Size(20, 256, 512, 2, 4, _CITYSCAPES),
     "cityscapes-dino": Size(
         20, 256, 512, 1, 4, dataclasses.replace(_CITYSCAPES, feature=FeatureCondition(384, 8, 10)), _DINO
     ),
 }
-QUICK_SIZES = {"tiny": Size(3, 16, 16, 2, 4, UNetShape(3, 1, 32, (1, 1), (2,), 1))}
+QUICK_SIZES = {"tiny": Size(3, 16, 16, 2, 4, UNetConfig(3, 1, 32, (1, 1), (2,), 1))}
 
 
 def model_of(size: Size, device: torch.device) -> CCDM:
     """A model computed as `auto` says for the device, with random weights in the place of zeros and of DINO's."""
     torch.manual_seed(0)
-    model = CCDM(size.network, ProcessShape(), _encoder_of(size)).to(device)
+    model = CCDM(size.network, ProcessConfig(), _encoder_of(size)).to(device)
     for parameter in model.parameters():
         if parameter.dim() > 1 and not parameter.any():
             nn.init.normal_(parameter, std=0.01)
-    return prepare(model, resolved(Computing(), device))
+    return apply_runtime_options(model, resolve_auto(RuntimeOptions(), device))
 
 
 def _encoder_of(size: Size) -> FrozenEncoder | None:
@@ -74,7 +74,7 @@ def labels_of(size: Size, device: torch.device, seed: int = 0) -> Tensor:
     return torch.randint(size.num_classes, shape, dtype=torch.uint8, generator=generator).to(device)
 
 
-def shapes_of(size: Size, number: int, device: torch.device, seed: int = 0) -> Tensor:
+def random_shapes(size: Size, number: int, device: torch.device, seed: int = 0) -> Tensor:
     """Label maps of one image with a disc of each class, which vary as those of annotators do: 1 x number x H x W."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.arange(size.height)[:, None], torch.arange(size.width)
@@ -94,7 +94,7 @@ class Drawings:
     def __init__(self, size: Size, length: int) -> None:
         self.num_classes, self.image_channels = size.num_classes, size.network.image_channels
         self.images = torch.randn(length, self.image_channels, size.height, size.width)
-        self.labels = shapes_of(size, length, torch.device("cpu"))[0]
+        self.labels = random_shapes(size, length, torch.device("cpu"))[0]
 
     def __len__(self) -> int:
         return len(self.images)

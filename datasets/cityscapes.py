@@ -21,8 +21,8 @@ from torchvision import datasets as torchvision_datasets
 from torchvision.transforms import InterpolationMode, v2
 from tqdm import tqdm
 
+from datasets.image_files import read_colour, read_grey
 from datasets.normalisation import Normalisation
-from datasets.pictures import read_colour, read_grey
 from utils.errors import UserError
 from utils.paths import expand_path, write_text
 

@@ -7,7 +7,7 @@ Layout: groups `train`, `val` and `test`, each with
     uids     N, integers: which patient (or other group) the image belongs to; optional
 
 and optionally the file's attribute `num_classes`. The file of the LIDC benchmark holds images in [-0.5, 0.5] and 4
-annotators of 2 classes; nothing here depends on that. `python -m datasets.prepare_lidc` makes it.
+annotators of 2 classes; nothing here depends on that. `python -m datasets.preparation.lidc` makes it.
 """
 
 import functools
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from datasets.checks import label_maps
-from utils.errors import UserError, damage_told
+from utils.errors import UserError, corrupt_file_as_user_error
 from utils.paths import expand_path
 
 DEFAULT_PATH = "${TMPDIR}/data_lidc.hdf5"
@@ -57,7 +57,7 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
         self.path, self.split = expand_path(path), split
         self.source = str(self.path)
         self._file: h5py.File | None = None
-        with damage_told(self.path), open_hdf5(self.path) as file:
+        with corrupt_file_as_user_error(self.path), open_hdf5(self.path) as file:
             group = _split_group(file, split, self.path)
             images = group["images"]
             self._length = len(images)
@@ -72,7 +72,7 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name = f"{self.split}/{index}"
-        with damage_told(f"{self.path}: {name}"):
+        with corrupt_file_as_user_error(f"{self.path}: {name}"):
             image, labels = self.group["images"][index], self.group["labels"][index]
         image = torch.from_numpy(image.astype(np.float32))
         scaled = (image - self._low) * (2 / (self._high - self._low)) - 1
@@ -153,7 +153,7 @@ def _count_classes(path: Path) -> int:
 @functools.cache
 def _scan_classes(path: Path, _modified: int) -> int:
     seen = {0, 1}
-    with open_hdf5(path) as file, damage_told(f"{path}: labels"):
+    with open_hdf5(path) as file, corrupt_file_as_user_error(f"{path}: labels"):
         for labels in (file[split]["labels"] for split in file if "labels" in file[split]):
             for start in range(0, len(labels), _ROWS):
                 block = labels[start : start + _ROWS]

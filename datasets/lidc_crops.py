@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from datasets.checks import label_maps
-from datasets.pictures import read_grey
+from datasets.image_files import read_grey
 from utils.errors import UserError
 from utils.noise import seed_from
 from utils.paths import expand_path

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from datasets.batches import Batches, View, load
+from datasets.batch_loader import BatchDataset, BatchLoader, make_loader
 from datasets.checks import check_item
 from datasets.normalisation import Normalisation
 from datasets.transforms import Augmentation
@@ -130,7 +130,7 @@ def training_batches(
     seed: int,
     workers: int,
     part: slice = WHOLE,
-) -> Batches[TrainingBatch]:
+) -> BatchLoader[TrainingBatch]:
     """The batches of the optimiser steps `first_step` .. `last_step` - 1, the same whatever came before.
 
     Every epoch visits the images in an order of its own; steps run on across the end of an epoch. Order, annotator and
@@ -142,26 +142,26 @@ def training_batches(
         images = ItemByItem(images)
     augmentation = Augmentation(pipeline, images.normalisation)
     on_cpu = images.device.type == "cpu"
-    return load(_TrainingView(images, augmentation, seed), steps, workers if on_cpu else 0, on_cpu)
+    return make_loader(_TrainingView(images, augmentation, seed), steps, workers if on_cpu else 0, on_cpu)
 
 
 def evaluation_batches(
     dataset: AnnotatedDataset, indices: list[int], batch_size: int, workers: int, part: slice = WHOLE
-) -> Batches[EvaluationBatch]:
+) -> BatchLoader[EvaluationBatch]:
     """The images of `indices` in that order, with all of their label maps; of the batches, those of `part`."""
     chunks = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return load(_EvaluationView(dataset), chunks[part], workers, pin_memory=True)
+    return make_loader(_EvaluationView(dataset), chunks[part], workers, pin_memory=True)
 
 
-def spread_indices(length: int, limit: int | None) -> list[int]:
+def evenly_spaced_indices(length: int, limit: int | None) -> list[int]:
     """At most `limit` indices, spread evenly over 0 .. length - 1: a fixed subset that does not favour one end."""
     if limit is None or limit >= length:
         return list(range(length))
     return [int((k + 0.5) * length / limit) for k in range(limit)]
 
 
-class _TrainingView(View):
-    """Batches by (epoch, index): each image with one annotator's label map, augmented."""
+class _TrainingView(BatchDataset):
+    """BatchLoader by (epoch, index): each image with one annotator's label map, augmented."""
 
     def __init__(self, images: TrainingImages, augmentation: Augmentation, seed: int) -> None:
         self.images, self.augmentation, self.seed = images, augmentation, seed
@@ -196,7 +196,7 @@ class _Steps(Sampler[list[tuple[int, int]]]):
             yield pairs[self.part]
 
 
-class _EvaluationView(View):
+class _EvaluationView(BatchDataset):
     def __init__(self, dataset: AnnotatedDataset) -> None:
         self.dataset = dataset
 

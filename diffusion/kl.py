@@ -1,6 +1,6 @@
 """The KL divergence of the training loss with its gradient in closed form: few passes over the classes, little memory.
 
-Per pixel, with the two-valued kernels of `CategoricalDiffusion` (A from s to t, Q from 0 to s, D from 0 to t) and the
+Per pixel, with the two-valued kernels of `UniformDiffusion` (A from s to t, Q from 0 to s, D from 0 to t) and the
 network's p = softmax(z), both posteriors are products with the same factor A_k:
 
     q_k = A_k Q_k(x_0) / D(x_0)         p(x_s = k) = A_k B_k,    B_k = sum_c Q_k(c) w_c,    w_c = p_c / D_c
@@ -57,7 +57,7 @@ class PosteriorKL(torch.autograd.Function):
         same = (x_t == x_0).to(p.dtype)
         if_same, if_not = _two_cases(logits.shape[1], is_last, step, past, full)
         # By arithmetic, since `where` is slow where its choices broadcast; from the smaller number on, which is exact.
-        q_0, negentropy = (
+        q_0, sum_q_log_ratio = (
             torch.addcmul(less, same, more - less) for less, more in zip(if_not[2:], if_same[2:], strict=True)
         )
         differ = 1 - same
@@ -66,7 +66,7 @@ class PosteriorKL(torch.autograd.Function):
         )
         log_b = b.log().sum(1, keepdim=True).mul_(q_other)
         log_b.addcmul_(q_t - q_other, b_t.log()).addcmul_(q_0 - q_other, b_0.log())
-        kl = negentropy.sub_(log_b).mul_(~is_last).addcmul_(log_p_0, is_last.to(p.dtype), value=-1)
+        kl = sum_q_log_ratio.sub_(log_b).mul_(~is_last).addcmul_(log_p_0, is_last.to(p.dtype), value=-1)
 
         ratio = b.reciprocal_().mul_(q_other)
         ratio.scatter_(1, x_t, q_t / b_t)
@@ -105,4 +105,4 @@ class _Case(NamedTuple):
     q_other: Tensor
     q_t: Tensor
     q_0: Tensor
-    negentropy: Tensor
+    sum_q_log_ratio: Tensor

@@ -7,24 +7,24 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from diffusion.categorical import CategoricalDiffusion, at_least_float32
+from diffusion.uniform import UniformDiffusion, at_least_float32
 from utils.errors import UserError
 from utils.noise import derive_key, exponential, uniform
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Maps label maps x_t (B x H x W) and times t (B) to logits of p(x_0 | x_t) (B x C x H x W)."""
 
-Posterior = Callable[[CategoricalDiffusion, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+Posterior = Callable[[UniformDiffusion, Tensor, Tensor, Tensor, Tensor, float], Tensor]
 
 LastStep = Literal["argmax", "draw"]
 
 
-def ancestral(process: CategoricalDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
+def ancestral(process: UniformDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
     """The exact reverse step for any s < t (paper, Eq. 12). It has no eta."""
     return process.p_posterior(p, x_t, t, s)
 
 
-def ddim(process: CategoricalDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
+def ddim(process: UniformDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
     """The step that keeps x_t where it can (Song et al. 2021, appendix A).
 
     eta = 1 redraws every pixel. With correlated pixels only eta = 0 tends to their joint distribution as steps are
@@ -71,7 +71,7 @@ class Step(NamedTuple):
 
 
 def reverse_process(
-    process: CategoricalDiffusion,
+    process: UniformDiffusion,
     denoiser: Denoiser,
     keys: Tensor,
     shape: tuple[int, int],
@@ -103,12 +103,12 @@ def reverse_process(
         raise UserError(f"unknown last_step {last_step!r}; there are: {', '.join(get_args(LastStep))}")
     if not 0 <= eta <= 1:
         raise UserError(f"eta is {eta}; it lies between 0 and 1")
-    grid = time_grid(process.host_alpha_bar, steps)
+    grid = time_grid(process.alpha_bar_cpu, steps)
     return _run_chain(process, denoiser, keys, shape, grid, SAMPLERS[sampler], eta, last_step)
 
 
 def _run_chain(
-    process: CategoricalDiffusion,
+    process: UniformDiffusion,
     denoiser: Denoiser,
     keys: Tensor,
     shape: tuple[int, int],

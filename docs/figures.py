@@ -18,12 +18,12 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 from datasets import load_dataset  # noqa: E402
-from datasets.loading import evaluation_batches, spread_indices  # noqa: E402
+from datasets.loading import evaluation_batches, evenly_spaced_indices  # noqa: E402
 from datasets.synthetic import SyntheticLesions  # noqa: E402
 from diffusion import alpha_bar_table  # noqa: E402
 from diffusion.samplers import time_grid  # noqa: E402
 from evaluation import oracle  # noqa: E402
-from utils.metrics import PairwiseIoU, ged_from, paired_bootstrap_interval  # noqa: E402
+from metrics import PairwiseIoU, ged_from, paired_bootstrap_interval  # noqa: E402
 
 _T, _STEPS, _MOST_SAMPLES, _IMAGES = 250, 10, 64, 128
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
@@ -53,7 +53,7 @@ def ged_over_samples() -> Figure:
     assert isinstance(data, SyntheticLesions)
     counts = [1, 2, 4, 8, 16, 32, _MOST_SAMPLES]
     predict, rows, spread = oracle(data, _MOST_SAMPLES, seed=0), [], []
-    for batch in evaluation_batches(data, spread_indices(len(data), _IMAGES), 16, workers=0):
+    for batch in evaluation_batches(data, evenly_spaced_indices(len(data), _IMAGES), 16, workers=0):
         pairs = PairwiseIoU.of(batch.labels, predict(batch).labels, data.num_classes, batch.present)
         rows.append(torch.stack([ged_from(pairs.first(n)).ged for n in counts]))
         spread.append(ged_from(pairs).diversity_samples * _MOST_SAMPLES / (_MOST_SAMPLES - 1))

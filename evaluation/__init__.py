@@ -1,8 +1,8 @@
 """Scoring what is drawn for a split: the model's samples, the baselines and the oracle, all by the same functions."""
 
+from evaluation.evaluate import Entry, bits_per_pixel, evaluate, references
 from evaluation.panels import sample_panel
 from evaluation.predictors import Prediction, Predictor, always_empty, majority_vote, model_samples, oracle
-from evaluation.protocol import Entry, bits_per_pixel, evaluate, references
 from evaluation.scores import Scores, score
 
 __all__ = [

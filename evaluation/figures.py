@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
-from evaluation.protocol import Entry
+from evaluation.evaluate import Entry
 from evaluation.published import Published
 from evaluation.scores import Scores
-from utils.metrics import Interval, reliability
+from metrics import Interval, reliability
 
 MEASURE_NAMES = {
     "ged": "GED",

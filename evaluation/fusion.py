@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.loading import EvaluationBatch
-from models import CCDM, Pack, SamplingOptions
+from models import CCDM, SampleChunk, SamplingOptions
 from utils.schema import Sampling, VoteStrategy
 
 Fuser = Callable[[EvaluationBatch], Tensor]
@@ -21,14 +21,14 @@ def fused_samples(
     strategy: VoteStrategy,
     sampling: Sampling,
     seed: int,
-    max_batch: int | None,
+    max_batch_size: int | None,
 ) -> Fuser:
     """Draws of the model for every image, fused as in `fuse`."""
     device = model.process.alpha_bar.device
 
     def predict(batch: EvaluationBatch) -> Tensor:
         options = SamplingOptions(
-            max(counts), sampling.steps, sampling.sampler, seed, eta=sampling.eta, max_batch=max_batch
+            max(counts), sampling.steps, sampling.sampler, seed, eta=sampling.eta, max_batch_size=max_batch_size
         )
         packs = model.packs(batch.images.to(device), options)
         return fuse(packs, len(batch.images), counts, kept, strategy)
@@ -37,7 +37,7 @@ def fused_samples(
 
 
 def fuse(
-    packs: Iterable[Pack], num_images: int, counts: Sequence[int], kept: Sequence[int], strategy: VoteStrategy
+    packs: Iterable[SampleChunk], num_images: int, counts: Sequence[int], kept: Sequence[int], strategy: VoteStrategy
 ) -> Tensor:
     """The first n samples of every image fused, for every n of `counts`, from one set of draws.
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from datasets import AnnotatedDataset
 from datasets.loading import EvaluationBatch, evaluation_batches
+from evaluation.cache import Row
 from evaluation.panels import Cell, image_cell, labels_cell, panel_cells
 from evaluation.predictors import model_samples
 from evaluation.scores import Scores
-from evaluation.store import Row
 from models import CCDM
 from utils.schema import EvalSettings
 
@@ -113,6 +113,6 @@ def _chain(model: CCDM, images: Tensor, settings: EvalSettings) -> list[tuple[in
 
 def _panel(model: CCDM, batch: EvaluationBatch, settings: EvalSettings) -> list[Cell]:
     draw = model_samples(
-        model, max(settings.evaluations), settings.sampling, settings.seeds[0], settings.sampling_batch
+        model, max(settings.evaluations), settings.sampling, settings.seeds[0], settings.max_batch_size
     )
     return panel_cells(batch, draw(batch), row=0)

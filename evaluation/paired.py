@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from evaluation.protocol import Entry
-from utils.metrics import Interval, paired_bootstrap_interval
+from evaluation.evaluate import Entry
+from metrics import Interval, paired_bootstrap_interval
 
 PAIRED = ("ged", "hm_iou")
 """The measures that are compared image by image."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datasets.loading import EvaluationBatch
 from evaluation.predictors import Prediction
-from utils.metrics import predictive_entropy
+from metrics import predictive_entropy
 
 _SIDE = 1.15  # inches
 _INK = "#333333"

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from datasets import KnownDistribution
 from datasets.loading import EvaluationBatch
+from metrics import label_frequencies
 from models import CCDM
-from utils.metrics import label_frequencies
 from utils.noise import seed_from
 from utils.schema import Sampling
 
@@ -28,7 +28,9 @@ CLASSIFIER_DRAWS = Sampling(steps=1, last_step="draw")
 Predictor = Callable[[EvaluationBatch], Prediction]
 
 
-def model_samples(model: CCDM, num_samples: int, sampling: Sampling, seed: int, max_batch: int | None) -> Predictor:
+def model_samples(
+    model: CCDM, num_samples: int, sampling: Sampling, seed: int, max_batch_size: int | None
+) -> Predictor:
     """`num_samples` draws of the model for every image; a pixel-wise classifier is drawn from at each pixel."""
     device = model.process.alpha_bar.device
     if model.is_classifier and sampling.steps != 1:
@@ -43,7 +45,7 @@ def model_samples(model: CCDM, num_samples: int, sampling: Sampling, seed: int, 
             seed,
             eta=sampling.eta,
             last_step=sampling.last_step,
-            max_batch=max_batch,
+            max_batch_size=max_batch_size,
         )
         return Prediction(drawn.labels.cpu(), drawn.probabilities.cpu())
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from evaluation.measures import BINS, PER_COUNT, PER_IMAGE
+from evaluation.evaluate import Entry
+from evaluation.image_metrics import BINS, PER_COUNT, PER_IMAGE
 from evaluation.paired import differences, most_steps
-from evaluation.protocol import Entry
 from evaluation.published import PAPER
 
 PROTOCOL = {
@@ -57,7 +57,7 @@ def as_json(entries: Sequence[Entry], about: Mapping[str, Any]) -> str:
 
 def to_json(about: Mapping[str, Any], protocol: Mapping[str, str], results: Sequence[Mapping[str, Any]]) -> str:
     """The contents of `results.json`: `about`, the protocol, what it was run with, and the results."""
-    packages = ("torch", "torchvision", "numpy", "scipy", "torchmetrics")
+    packages = ("torch", "torchvision", "numpy", "scipy")
     contents = {
         **about,
         "protocol": protocol,

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from datasets import AnnotatedDataset
 from datasets.loading import EvaluationBatch
-from evaluation.measures import BINS, column, measure
+from evaluation.cache import Row, RowStore
+from evaluation.image_metrics import BINS, column, measure
 from evaluation.predictors import Predictor
 from evaluation.sharing import fill
-from evaluation.store import Row, RowStore
-from utils.metrics import Interval, bootstrap_interval, expected_calibration_error_from
+from metrics import Interval, bootstrap_interval, expected_calibration_error_from
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Scores:
     """The results of every image: one row each, sorted by the images' indices.
 
     Attributes:
-        rows: `index`, `name`, `group`, `seconds`, one number per measure (see `evaluation.measures`), and the bins.
+        rows: `index`, `name`, `group`, `seconds`, one number per measure (see `evaluation.image_metrics`), and the bins.
         counts: the numbers of samples at which GED, HM-IoU and sample diversity were read.
     """
 

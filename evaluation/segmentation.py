@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.loading import EvaluationBatch, spread_indices
+from datasets.loading import EvaluationBatch, evenly_spaced_indices
+from evaluation.cache import Row, RowStore
 from evaluation.classes import Classes, SemanticDataset
+from evaluation.evaluate import fingerprint_of, sweep
 from evaluation.fusion import Fuser, fused_samples, label_map
 from evaluation.label_files import LabelFiles
 from evaluation.predictors import CLASSIFIER_ARGMAX
-from evaluation.protocol import fingerprint_of, sweep
 from evaluation.sharing import fill
-from evaluation.store import Row, RowStore
+from metrics import Interval, confusion_matrix, iou_per_class, mean_iou
 from models import CCDM
-from utils.distributed import from_main
+from utils.distributed import broadcast_from_main
 from utils.errors import UserError
-from utils.metrics import Interval, confusion_matrix, iou_per_class, mean_iou
 from utils.schema import EvalSettings, Sampling
 
 SIZES = ("network", "original")
@@ -145,7 +145,7 @@ def evaluate_segmentation(
         for seed in settings.seeds:
             fingerprint = fingerprint_of(digest, settings, data, counts, [strategy, sampling.model_dump(), seed])
             store = RowStore(folder / "rows" / f"fused {name} seed {seed}.jsonl".replace(" ", "_"), fingerprint)
-            fuser = fused_samples(model, counts, classes.kept, strategy, sampling, seed, settings.sampling_batch)
+            fuser = fused_samples(model, counts, classes.kept, strategy, sampling, seed, settings.max_batch_size)
             files = LabelFiles(folder, classes) if kind == "model" and seed == settings.seeds[0] else None
             per_seed.append(compare(fuser, data, settings, counts, store, files, title=f"{name} seed {seed}"))
         return SegmentationEntry(name, kind, sampling, counts, per_seed)
@@ -167,9 +167,9 @@ def compare(
     title: str | None = None,
 ) -> list[Row]:
     """The rows of all images, sorted; only those are predicted that `store` and `files` do not hold already."""
-    classes, indices = Classes.of(data), spread_indices(len(data), settings.dataset_val_max_size)
+    classes, indices = Classes.of(data), evenly_spaced_indices(len(data), settings.dataset_val_max_size)
     done = {index for index, row in store.rows.items() if files is None or files.hold(row["name"])}
-    todo = from_main(lambda: [index for index in indices if index not in done])
+    todo = broadcast_from_main(lambda: [index for index in indices if index not in done])
 
     def rows_of(batch: EvaluationBatch) -> list[Row]:
         truths = [true_maps(batch, row, classes) for row in range(len(batch.images))]

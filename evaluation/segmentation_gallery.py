@@ -8,14 +8,14 @@ from torch import Tensor
 
 from datasets.loading import evaluation_batches
 from datasets.normalisation import Normalisation
+from evaluation.cache import Row
 from evaluation.classes import Classes, SemanticDataset
 from evaluation.fusion import fused_samples, label_map
 from evaluation.gallery import Exhibit, by_rank
 from evaluation.panels import Cell, image_cell
 from evaluation.segmentation import SegmentationEntry, column, true_maps
-from evaluation.store import Row
+from metrics import mean_iou, predictive_entropy
 from models import CCDM
-from utils.metrics import mean_iou, predictive_entropy
 from utils.schema import EvalSettings
 
 _RIGHT, _WRONG, _VOID = (255, 255, 255), (213, 94, 0), (150, 156, 163)
@@ -30,7 +30,7 @@ def segmentation_gallery(
     """
     classes, count = Classes.of(data), entry.counts[-1]
     strategy, seed = settings.evaluation_vote_strategy, settings.seeds[0]
-    fuser = fused_samples(model, [count], classes.kept, strategy, entry.sampling, seed, settings.sampling_batch)
+    fuser = fused_samples(model, [count], classes.kept, strategy, entry.sampling, seed, settings.max_batch_size)
     normalisation = Normalisation.of(data)
     exhibits: list[Exhibit] = []
     for rank, rows in by_rank(_sorted(entry.per_seed[0], count), settings.n_validation_images).items():

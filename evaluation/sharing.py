@@ -7,8 +7,8 @@ from tqdm import tqdm
 
 from datasets import AnnotatedDataset
 from datasets.loading import EvaluationBatch, evaluation_batches
-from evaluation.store import Row, RowStore
-from utils.distributed import gathered, is_main, own_part, size
+from evaluation.cache import Row, RowStore
+from utils.distributed import all_gather_objects, is_main, shard, world_size
 
 
 def fill(
@@ -29,12 +29,12 @@ def fill(
         title: shows progress under that name.
         between: called before every batch, by all processes alike.
     """
-    own = iter(evaluation_batches(dataset, list(indices), batch_size, workers, own_part()))
-    rounds = math.ceil(len(indices) / batch_size / size())
+    own = iter(evaluation_batches(dataset, list(indices), batch_size, workers, shard()))
+    rounds = math.ceil(len(indices) / batch_size / world_size())
     for _ in tqdm(range(rounds), desc=title, disable=title is None or not is_main(), leave=False):
         if between is not None:
             between()
         batch = next(own, None)
-        for rows in gathered([] if batch is None else rows_of(batch)):
+        for rows in all_gather_objects([] if batch is None else rows_of(batch)):
             if rows:
                 store.add(rows)

@@ -1,31 +1,20 @@
-"""The network and the model: U-Net and CCDM, with the encoder of a second condition, and how they are kept."""
+"""Networks, encoders, and CCDM, which joins them with a diffusion process. Nothing here reads files or settings."""
 
-from models.ccdm import CCDM, Pack, ProcessShape, Samples, SamplingOptions
-from models.dino import DinoEncoder, Encoder, EncoderShape, FrozenEncoder
-from models.dino_weights import build_encoder
-from models.saved import Shapes, check_digest, describe, restore, restore_encoder, shapes_of
-from models.unet import FeatureCondition, UNet, UNetShape
-from models.weights import load_weights
+from models.ccdm import CCDM, ProcessConfig, SampleChunk, Samples, SamplingOptions
+from models.dino import DinoEncoder, Encoder, EncoderConfig, FrozenEncoder
+from models.unet import FeatureCondition, UNet, UNetConfig
 
 __all__ = [
     "CCDM",
     "DinoEncoder",
     "Encoder",
-    "EncoderShape",
+    "EncoderConfig",
     "FeatureCondition",
     "FrozenEncoder",
-    "Pack",
-    "ProcessShape",
+    "ProcessConfig",
+    "SampleChunk",
     "Samples",
     "SamplingOptions",
-    "Shapes",
     "UNet",
-    "UNetShape",
-    "build_encoder",
-    "check_digest",
-    "describe",
-    "load_weights",
-    "restore",
-    "restore_encoder",
-    "shapes_of",
+    "UNetConfig",
 ]

@@ -8,19 +8,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffusion import CategoricalDiffusion, alpha_bar_table, reverse_process
+from diffusion import UniformDiffusion, alpha_bar_table, reverse_process
 from diffusion.likelihood import bits_per_pixel
 from diffusion.samplers import Denoiser, LastStep, Step
+from models.chunking import default_chunk_size, run_in_chunks
 from models.dino import Encoder
-from models.packing import in_packs, pack_size
 from models.tiling import TiledNetwork, TileGrid
-from models.unet import UNet, UNetShape
+from models.unet import UNet, UNetConfig
 from utils.errors import UserError
 from utils.noise import derive_key, image_keys, uniform
 
 
 @dataclasses.dataclass(frozen=True)
-class ProcessShape:
+class ProcessConfig:
     """The settings of the diffusion process: T, the name of its schedule, and the schedule's own settings."""
 
     time_steps: int = 250
@@ -40,7 +40,7 @@ class Samples(NamedTuple):
     probabilities: Tensor
 
 
-class Pack(NamedTuple):
+class SampleChunk(NamedTuple):
     """M of the label maps that were asked for, as they leave the chain.
 
     Attributes:
@@ -67,7 +67,7 @@ class SamplingOptions:
         seed: of the noise.
         eta: of ddim: 0 keeps most, 1 redraws every pixel.
         last_step: "argmax" as in the paper, or "draw", which makes the chain's distribution exact.
-        max_batch: label maps or tiles that go through the network at once; by default as many as fill the device. Where
+        max_batch_size: label maps or tiles that go through the network at once; by default as many as fill the device. Where
             they do not fit into a CUDA device's memory, half as many are tried.
         tile: height and width of the overlapping tiles in which the network sees larger images; see `models.tiling`.
             With tiles, features are computed for images of any size.
@@ -79,18 +79,20 @@ class SamplingOptions:
     seed: int = 0
     eta: float = 0.0
     last_step: LastStep = "argmax"
-    max_batch: int | None = None
+    max_batch_size: int | None = None
     tile: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1 or (self.max_batch is not None and self.max_batch < 1):
-            raise UserError(f"num_samples ({self.num_samples}) and max_batch ({self.max_batch}) must be at least 1")
+        if self.num_samples < 1 or (self.max_batch_size is not None and self.max_batch_size < 1):
+            raise UserError(
+                f"num_samples ({self.num_samples}) and max_batch_size ({self.max_batch_size}) must be at least 1"
+            )
 
     def at_once(self, size: tuple[int, int], device: torch.device) -> int:
         """Label maps of that size at once. Of those larger than a tile, the device's measure bounds them anyhow."""
-        if self.max_batch is None:
-            return pack_size(*size, device)
-        return self.max_batch if self.tile is None else min(self.max_batch, pack_size(*size, device))
+        if self.max_batch_size is None:
+            return default_chunk_size(*size, device)
+        return self.max_batch_size if self.tile is None else min(self.max_batch_size, default_chunk_size(*size, device))
 
 
 class CCDM(nn.Module):
@@ -99,13 +101,13 @@ class CCDM(nn.Module):
     Where `precision` is torch.bfloat16, the U-Net's matrix products are computed in it; all else stays as it is.
     """
 
-    def __init__(self, network: UNetShape, process: ProcessShape, encoder: Encoder | None = None) -> None:
+    def __init__(self, network: UNetConfig, process: ProcessConfig, encoder: Encoder | None = None) -> None:
         super().__init__()
         _check_encoder(network, encoder)
         self.unet = UNet(network)
         self.encoder = encoder
         table = alpha_bar_table(process.beta_schedule, process.time_steps, **process.beta_schedule_params)
-        self.process = CategoricalDiffusion(network.num_classes, table)
+        self.process = UniformDiffusion(network.num_classes, table)
         self.is_classifier = process.beta_schedule == "single_jump"
         self.precision = torch.float32
 
@@ -155,24 +157,24 @@ class CCDM(nn.Module):
         *,
         eta: float = 0.0,
         last_step: LastStep = "argmax",
-        max_batch: int | None = None,
+        max_batch_size: int | None = None,
         tile: tuple[int, int] | None = None,
         keys: Tensor | None = None,
     ) -> Samples:
         """Draw label maps from p(label map | image).
 
         The noise of a sample depends on (seed, image, number of the sample) alone, so neither the batch an image is
-        in nor `max_batch` changes what is drawn, and asking for more samples leaves the first ones as they were.
+        in nor `max_batch_size` changes what is drawn, and asking for more samples leaves the first ones as they were.
 
         Args:
             images: B x channels x H x W, scaled as in training; they are moved to the model's device.
             keys: int64 of shape B in the place of the images' digests.
-            num_samples, steps, sampler, seed, eta, last_step, max_batch, tile: see `SamplingOptions`.
+            num_samples, steps, sampler, seed, eta, last_step, max_batch_size, tile: see `SamplingOptions`.
 
         Raises:
             UserError: for an unknown sampler, impossible numbers, or images of the wrong shape.
         """
-        options = SamplingOptions(num_samples, steps, sampler, seed, eta, last_step, max_batch, tile)
+        options = SamplingOptions(num_samples, steps, sampler, seed, eta, last_step, max_batch_size, tile)
         images = images.to(self.process.alpha_bar.device)
         packs, shape = self.packs(images, options, keys), _size(images)
         labels = torch.empty((len(images), num_samples, *shape), dtype=torch.uint8, device=images.device)
@@ -182,8 +184,8 @@ class CCDM(nn.Module):
             total.index_add_(0, pack.of_image, pack.probabilities.to(total.dtype))
         return Samples(labels, total / num_samples)
 
-    def packs(self, images: Tensor, options: SamplingOptions, keys: Tensor | None = None) -> Iterator[Pack]:
-        """What `sample` draws, with the probabilities of every sample, at most `max_batch` at a time; see there."""
+    def packs(self, images: Tensor, options: SamplingOptions, keys: Tensor | None = None) -> Iterator[SampleChunk]:
+        """What `sample` draws, with the probabilities of every sample, at most `max_batch_size` at a time; see there."""
         self._check(images)
         return self._packs(images, self._sample_keys(images, options.num_samples, options.seed, keys), options)
 
@@ -205,18 +207,18 @@ class CCDM(nn.Module):
         return bits_per_pixel(self.process, lambda x_t, t: self(x_t, t, images, features), labels, keys)
 
     @torch.no_grad()
-    def _packs(self, images: Tensor, pair_keys: Tensor, options: SamplingOptions) -> Iterator[Pack]:
+    def _packs(self, images: Tensor, pair_keys: Tensor, options: SamplingOptions) -> Iterator[SampleChunk]:
         denoisers, num_samples = self._denoisers(images, options), pair_keys.shape[1]
 
-        def draw(pairs: Tensor) -> Pack:
+        def draw(pairs: Tensor) -> SampleChunk:
             of_image = pairs // num_samples
             chain = self._chain(denoisers(of_image), pair_keys.flatten()[pairs], _size(images), options)
             for step in chain:
                 last = step
-            return Pack(of_image, pairs % num_samples, last.x_s, last.probabilities)
+            return SampleChunk(of_image, pairs % num_samples, last.x_s, last.probabilities)
 
         size = options.at_once(_size(images), images.device)
-        yield from in_packs(draw, torch.arange(pair_keys.numel(), device=images.device), size)
+        yield from run_in_chunks(draw, torch.arange(pair_keys.numel(), device=images.device), size)
 
     def _denoisers(self, images: Tensor, options: SamplingOptions) -> Callable[[Tensor], Denoiser]:
         """Gives the network with the images of some indices bound to it, in tiles where they ask for them."""
@@ -260,7 +262,7 @@ def _size(images: Tensor) -> tuple[int, int]:
     return images.shape[-2], images.shape[-1]
 
 
-def _check_encoder(network: UNetShape, encoder: Encoder | None) -> None:
+def _check_encoder(network: UNetConfig, encoder: Encoder | None) -> None:
     feature = network.feature
     if (feature is None) != (encoder is None):
         raise UserError("features need both a network that takes them and an encoder that makes them; one is missing")

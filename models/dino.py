@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from checkpoints.weights import weights_digest
 from models.feature_cache import FeatureCache
-from models.weights import weights_digest
 from utils.errors import UserError
 
 _BLOCKS = 12
@@ -38,7 +38,7 @@ ARCHITECTURES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderShape:
+class EncoderConfig:
     """All that is needed to build an encoder, but for its weights.
 
     Attributes:
@@ -75,7 +75,7 @@ class DinoEncoder(nn.Module):
 
     vit: Any  # timm's models are not typed
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, shape: EncoderConfig) -> None:
         super().__init__()
         import timm  # takes seconds, and only this encoder needs it
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from utils.checkpoint import read_torch_file
+from checkpoints.files import read_torch_file
 from utils.noise import image_keys
 from utils.paths import write_atomically
 

@@ -17,9 +17,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffusion.categorical import at_least_float32
 from diffusion.samplers import Denoiser
-from models.packing import in_packs
+from diffusion.uniform import at_least_float32
+from models.chunking import run_in_chunks
 from utils.errors import UserError
 
 Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -161,7 +161,7 @@ class TiledNetwork:
         self._images = grid.cut(images).flatten(0, 1)
         self._features: Tensor | None = None
         if features is not None:
-            packs = in_packs(lambda tiles: features(self._images[tiles]), self._every(len(self._images)), pack)
+            packs = run_in_chunks(lambda tiles: features(self._images[tiles]), self._every(len(self._images)), pack)
             self._features = torch.cat(list(packs))
 
     def of(self, of_image: Tensor) -> Denoiser:
@@ -178,7 +178,7 @@ class TiledNetwork:
                 features = None if self._features is None else self._features[tile]
                 return self._network(tiles[items], t[maps], self._images[tile], features)
 
-            for logits in in_packs(compute, self._every(len(tiles)), self._pack):
+            for logits in run_in_chunks(compute, self._every(len(tiles)), self._pack):
                 blend.add(logits)
             return blend.logits()
 

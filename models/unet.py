@@ -38,7 +38,7 @@ class Joint(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class UNetShape:
+class UNetConfig:
     """All that is needed to build a U-Net. The defaults are the LIDC network of the paper, 9.06 M parameters.
 
     Attributes:
@@ -116,7 +116,7 @@ class UNet(nn.Module):
     With `use_checkpoint` set, training keeps what goes into each block and computes the rest again on the way back.
     """
 
-    def __init__(self, shape: UNetShape) -> None:
+    def __init__(self, shape: UNetConfig) -> None:
         super().__init__()
         self.shape, self.use_checkpoint = shape, False
         first = shape.base_channels * shape.channel_mult[0]

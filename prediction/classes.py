@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.preprocessing import Preprocessing
+from checkpoints.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.errors import UserError, damage_told
+from utils.errors import UserError, corrupt_file_as_user_error
 
 _MARK_AT, _MARK = 128, b"DICM"
 
@@ -30,7 +30,7 @@ def read_dicom(path: Path, max_pixels: int) -> NDArray[Any]:
         import pydicom
     except ImportError as error:
         raise UserError(f"{path} is a DICOM file; reading it needs pydicom: pip install pydicom") from error
-    with damage_told(path):
+    with corrupt_file_as_user_error(path):
         file = pydicom.dcmread(path)
         if "Rows" not in file or "PixelData" not in file:
             raise UserError(f"{path} holds no image")

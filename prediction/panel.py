@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from datasets.preprocessing import Preprocessing
+from checkpoints.preprocessing import Preprocessing
 from evaluation.panels import Cell, image_cell, tidy
 from models import Samples
 from prediction.classes import ClassTable

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.pictures import MAX_PIXELS, open_picture
-from datasets.preprocessing import Preprocessing
+from checkpoints.preprocessing import Preprocessing
+from datasets.image_files import MAX_PIXELS, open_picture
 from prediction.dicom import is_dicom, read_dicom
 from utils.errors import UserError
 from utils.paths import expand_path

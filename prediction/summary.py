@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metrics import label_frequencies, predictive_entropy
 from models import Samples
 from prediction.classes import ClassTable
-from utils.metrics import label_frequencies, predictive_entropy
 
 _COLUMNS = ("mean", "std", "min", "max")
 

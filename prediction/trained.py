@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.preprocessing import Preprocessing
-from models import CCDM, restore
-from models.computing import prepare, resolved
-from models.official import load_model_file
-from utils.checkpoint import find_checkpoint
+from checkpoints.files import find_checkpoint
+from checkpoints.model import restore
+from checkpoints.official import load_model_file
+from checkpoints.preprocessing import Preprocessing
+from models import CCDM
+from models.runtime import apply_runtime_options, resolve_auto
 from utils.device import choose_device
-from utils.errors import damage_told
-from utils.schema import Computing
+from utils.errors import corrupt_file_as_user_error
+from utils.schema import RuntimeOptions
 
 
 class Trained(NamedTuple):
@@ -33,8 +34,8 @@ def load_model(path: str | Path, device: str = "auto", weights: str | None = Non
     """
     file = find_checkpoint(str(path))
     contents, place = load_model_file(file), choose_device(device)
-    with damage_told(file):
+    with corrupt_file_as_user_error(file):
         trained = Trained(restore(contents, weights), Preprocessing.of_checkpoint(contents))
     # images come in many sizes, and a compiler would be at work for each of them
-    prepare(trained.model.to(place), resolved(Computing(compile=False), place))
+    apply_runtime_options(trained.model.to(place), resolve_auto(RuntimeOptions(compile=False), place))
     return trained

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 import ddpm_train
+from checkpoints.files import load_checkpoint
 from datasets import synthetic
 from ddpm_train import Training
 from tests import tiny
 from tests.trainings import Train
-from utils.checkpoint import load_checkpoint
-from utils.config import load_settings
 from utils.schema import TrainSettings
+from utils.settings import load_settings
 
 torch.set_num_threads(1)
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import ddpm_eval
-from models import describe
+from checkpoints.files import FORMAT_VERSION, load_checkpoint, save_checkpoint
+from checkpoints.model import to_config_dict
 from tests import tiny
-from tests.utils.test_checkpoint import TouchesAFile
-from utils.checkpoint import FORMAT_VERSION, load_checkpoint, save_checkpoint
+from tests.checkpoints.test_files import TouchesAFile
 
 WRITTEN = {".lock", "results.json", "results.csv", "per_image.csv", "report.html", "rows"}
 MEASURES = ["ged", "hm_iou", "diversity_samples", "diversity_labels", "brier", "ncc"]
@@ -94,7 +94,7 @@ def test_results_are_the_same_again_and_with_worker_processes(
     assert lines(again) == lines(results)
 
 
-@pytest.mark.parametrize("changes", [["batch_size=1"], ["batch_size=3", "sampling_batch=2"]])
+@pytest.mark.parametrize("changes", [["batch_size=1"], ["batch_size=3", "max_batch_size=2"]])
 def test_results_do_not_depend_on_the_batch(
     results: dict[str, Any], finished_run: Path, tmp_path: Path, changes: list[str]
 ) -> None:
@@ -139,7 +139,7 @@ def of_model(path: Path, dataset_file: str, dataset_params: dict[str, Any], num_
     """A checkpoint of a model that was not trained."""
     weights = tiny.model(num_classes).state_dict()
     settings = {"dataset_file": dataset_file, "dataset_params": dataset_params}
-    shapes = describe(tiny.network_shape(num_classes), tiny.PROCESS)
+    shapes = to_config_dict(tiny.network_shape(num_classes), tiny.PROCESS)
     save_checkpoint(path, {"settings": settings, **shapes, "model": weights, "average": weights, "step": 0})
     return path
 

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 import ddpm_predict
-from models import CCDM, ProcessShape, describe
+from checkpoints.files import load_checkpoint, save_checkpoint
+from checkpoints.model import to_config_dict
+from models import CCDM, ProcessConfig
 from tests import tiny
-from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.schema import EvalSettings
 
@@ -111,9 +112,9 @@ def test_official_checkpoint_predicts_too(pictures: Path, tmp_path: Path) -> Non
 
 
 def test_pixel_wise_classifier_is_drawn_from_at_each_pixel(pictures: Path, tmp_path: Path) -> None:
-    process = ProcessShape(1, "single_jump")
+    process = ProcessConfig(1, "single_jump")
     weights = CCDM(tiny.network_shape(), process).state_dict()
-    contents = {"settings": {}, **describe(tiny.network_shape(), process), "model": weights, "average": weights}
+    contents = {"settings": {}, **to_config_dict(tiny.network_shape(), process), "model": weights, "average": weights}
     save_checkpoint(tmp_path / "classifier.pt", {**contents, "step": 0})
     predict(tmp_path / "classifier.pt", tmp_path / "out", pictures / "a", "--steps", 25)
     drawn = samples(tmp_path / "out" / "x")

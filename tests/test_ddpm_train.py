@@ -10,16 +10,16 @@ import torch
 import yaml
 
 import ddpm_train
+from checkpoints.files import load_checkpoint
+from checkpoints.model import restore
 from datasets.loading import TrainingBatch
 from ddpm_train import Training
-from models import restore
 from tests import tiny
 from tests.tiny import same
 from tests.trainings import Train, batches_of, events
-from utils.checkpoint import load_checkpoint
-from utils.config import load_settings
 from utils.noise import derive_key
 from utils.schema import TrainSettings
+from utils.settings import load_settings
 
 STATE = ("model", "average", "num_averaged", "optimizer", "step", "best")
 AUGMENTED = ["dataset_pipeline_train=[flip, flip_vertical, quarter_turn]", "unet_openai.dropout=0.1"]

@@ -11,11 +11,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import ddpm_eval
 import ddpm_train
+from checkpoints.files import load_checkpoint
 from ddpm_train import Training
 from tests import tiny
 from tests.processes import run_forked
-from utils.checkpoint import load_checkpoint
-from utils.distributed import any_process, from_main, gathered, is_main, joined, own_part, sum_over_processes
+from utils.distributed import (
+    all_gather_objects,
+    all_reduce_sum,
+    any_rank,
+    broadcast_from_main,
+    is_main,
+    process_group,
+    shard,
+)
 from utils.errors import UserError
 
 
@@ -103,7 +111,7 @@ def test_a_step_that_is_not_finite_in_one_process_is_skipped_by_all(train: Calla
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "train_step", broken_once)
-        checkpoint = load_checkpoint(train(2, "max_bad_steps=1") / "last.pt")
+        checkpoint = load_checkpoint(train(2, "max_nonfinite_steps=1") / "last.pt")
     assert checkpoint["bad_steps"] == [1, 2, "loss"]
     assert {float(state["step"]) for state in checkpoint["optimizer"]["state"].values()} == {2.0}
 
@@ -142,16 +150,16 @@ def test_more_processes_than_images_of_a_batch_are_refused(data_folder: Path, tm
 
 def test_processes_exchange_what_they_have() -> None:
     def work() -> None:
-        with joined():
+        with process_group():
             mine = 1 if is_main() else 10
             tensors = [torch.full((2, 2), float(mine)), torch.tensor(float(mine))]
-            sum_over_processes(tensors)
+            all_reduce_sum(tensors)
             assert all((tensor == 21).all() for tensor in tensors)
-            assert gathered(mine) == [1, 10, 10]
-            assert from_main(lambda: mine) == 1
-            assert any_process(not is_main())
-            assert not any_process(False)
-            shares = gathered(list(range(7))[own_part()])
+            assert all_gather_objects(mine) == [1, 10, 10]
+            assert broadcast_from_main(lambda: mine) == 1
+            assert any_rank(not is_main())
+            assert not any_rank(False)
+            shares = all_gather_objects(list(range(7))[shard()])
             assert sorted(item for share in shares for item in share) == list(range(7))
 
     assert run_forked(3, work) == [0, 0, 0]

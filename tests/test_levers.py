@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from checkpoints.files import load_checkpoint
 from datasets.loading import training_batches
 from ddpm_train import Training
 from tests import tiny
-from utils.checkpoint import load_checkpoint
-from utils.config import load_settings
 from utils.schema import TrainSettings
+from utils.settings import load_settings
 
 Train = Callable[..., dict[str, Any]]
 

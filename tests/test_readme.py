@@ -14,10 +14,10 @@ from torch.distributed.run import get_args_parser
 
 import ddpm_predict
 from benchmarks.__main__ import _options as benchmark_options
-from datasets import prepare_lidc
+from datasets.preparation import lidc as prepare_lidc
 from tests import tiny
-from utils.config import load_settings
 from utils.schema import EvalSettings, TrainSettings
+from utils.settings import load_settings
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "tests/faults/README.md", "docs/method.md"]
 
@@ -51,7 +51,7 @@ def module(arguments: Sequence[str]) -> None:
         assert all(option in ("-m", "slow", "faults") for option in rest)
     elif name == "benchmarks":
         benchmark_options(rest)
-    elif name == "datasets.prepare_lidc":
+    elif name == "datasets.preparation.lidc":
         prepare_lidc._parser().parse_args(rest)
     else:
         assert importlib.util.find_spec(name), name

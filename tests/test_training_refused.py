@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import ddpm_train
+from checkpoints.files import load_checkpoint, save_checkpoint
 from tests import tiny
-from utils.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from models import CCDM, ProcessShape, UNetShape
+from models import CCDM, ProcessConfig, UNetConfig
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 8
 SPLIT_SIZES = {"train": 12, "val": 4, "test": 4}
-PROCESS = ProcessShape(time_steps=50)
+PROCESS = ProcessConfig(time_steps=50)
 
 
-def network_shape(num_classes: int = 2, image_channels: int = 1, channel_mult: tuple[int, ...] = (1,)) -> UNetShape:
+def network_shape(num_classes: int = 2, image_channels: int = 1, channel_mult: tuple[int, ...] = (1,)) -> UNetConfig:
     """The smallest network: residual blocks of 32 channels, no attention but that in the middle."""
-    return UNetShape(num_classes, image_channels, 32, channel_mult, (), 1)
+    return UNetConfig(num_classes, image_channels, 32, channel_mult, (), 1)
 
 
 def model(num_classes: int = 2, image_channels: int = 1, channel_mult: tuple[int, ...] = (1,)) -> CCDM:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from datasets import AnnotatedDataset
-from datasets.loading import evaluation_batches, spread_indices
+from datasets.loading import evaluation_batches, evenly_spaced_indices
 from evaluation import Predictor, Scores, model_samples, references, sample_panel, score
 from models import CCDM
 from utils.schema import TrainSettings
@@ -26,7 +26,7 @@ class Validation:
     def draws_of(self, model: CCDM) -> Predictor:
         """Label maps drawn as the settings say."""
         settings = self.settings
-        return model_samples(model.eval(), settings.samples, settings.sampling, settings.seed, settings.sampling_batch)
+        return model_samples(model.eval(), settings.samples, settings.sampling, settings.seed, settings.max_batch_size)
 
     def on_subset(self, model: CCDM) -> Scores:
         """Scores on the images that every validation sees."""
@@ -34,7 +34,7 @@ class Validation:
 
     def panel(self, model: CCDM) -> Figure:
         """Some images with their annotators and draws."""
-        indices = spread_indices(len(self.data), self.settings.n_validation_images)
+        indices = evenly_spaced_indices(len(self.data), self.settings.n_validation_images)
         (batch,) = evaluation_batches(self.data, indices, len(indices), workers=0)
         return sample_panel(batch, self.draws_of(model)(batch))
 
@@ -49,5 +49,5 @@ class Validation:
         return "\n".join(lines)
 
     def _score(self, predictor: Predictor, limit: int | None) -> Scores:
-        indices = spread_indices(len(self.data), limit)
+        indices = evenly_spaced_indices(len(self.data), limit)
         return score(predictor, self.data, indices, [self.settings.samples], between=self.between)

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Meet the other processes, where `torchrun` started several: NCCL carries CUDA tensors, gloo those of the CPU.
 
     Raises:
@@ -30,7 +30,7 @@ def joined() -> Iterator[None]:
     if not started_by_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
         yield
         return
-    with _lost_processes_told():
+    with lost_peer_as_user_error():
         store, own_rank, number = next(rendezvous("env://"))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=PrefixStore(_meeting(), store), rank=own_rank, world_size=number)
@@ -43,7 +43,7 @@ def started_by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes the run has."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -58,9 +58,9 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def own_part() -> slice:
+def shard() -> slice:
     """Which items of a list fall to this process: every item falls to one, and shares differ by one item at most."""
-    return slice(rank(), None, size())
+    return slice(rank(), None, world_size())
 
 
 def local_rank() -> int:
@@ -69,7 +69,7 @@ def local_rank() -> int:
 
 
 @contextlib.contextmanager
-def first_of_machine_first() -> Iterator[None]:
+def local_main_first() -> Iterator[None]:
     """Let one process of each machine go ahead, so that a file that they all need is made once."""
     if local_rank() > 0:
         wait_for_all()
@@ -80,47 +80,47 @@ def first_of_machine_first() -> Iterator[None]:
 
 def wait_for_all() -> None:
     """Return when all processes have come this far."""
-    gathered(None)
+    all_gather_objects(None)
 
 
-def from_main(make: Callable[[], Item]) -> Item:
+def broadcast_from_main(make: Callable[[], Item]) -> Item:
     """What `make` returns in process 0, in all processes; it is called there alone."""
-    if size() == 1:
+    if world_size() == 1:
         return make()
     box = [make() if is_main() else None]
-    with _lost_processes_told():
+    with lost_peer_as_user_error():
         dist.broadcast_object_list(box)
     (item,) = box
     return item  # type: ignore[return-value]
 
 
-def gathered(item: Item) -> list[Item]:
+def all_gather_objects(item: Item) -> list[Item]:
     """The items of all processes, in their order."""
-    if size() == 1:
+    if world_size() == 1:
         return [item]
-    items: list[Any] = [None] * size()
-    with _lost_processes_told():
+    items: list[Any] = [None] * world_size()
+    with lost_peer_as_user_error():
         dist.all_gather_object(items, item)
     return items
 
 
-def any_process(flag: bool) -> bool:
+def any_rank(flag: bool) -> bool:
     """Whether the flag is set in any process. It travels between CPUs: nobody waits for a device."""
-    if size() == 1:
+    if world_size() == 1:
         return flag
     flags = torch.tensor(int(flag))
-    with _lost_processes_told():
+    with lost_peer_as_user_error():
         dist.all_reduce(flags)
     return bool(flags)
 
 
-def sum_over_processes(tensors: Iterable[Tensor]) -> None:
+def all_reduce_sum(tensors: Iterable[Tensor]) -> None:
     """Replace every tensor by its sum over the processes, all in one message. They have one type and one device."""
-    if size() == 1:
+    if world_size() == 1:
         return
     tensors = list(tensors)
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    with _lost_processes_told():
+    with lost_peer_as_user_error():
         dist.all_reduce(flat)
     for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(total.view_as(tensor))
@@ -136,7 +136,7 @@ def _meeting() -> str:
 
 
 @contextlib.contextmanager
-def _lost_processes_told() -> Iterator[None]:
+def lost_peer_as_user_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # also the base of PyTorch's own errors of communication

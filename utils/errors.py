@@ -12,7 +12,7 @@ class UserError(ValueError):
 
 
 @contextlib.contextmanager
-def damage_told(what: object) -> Iterator[None]:
+def corrupt_file_as_user_error(what: object) -> Iterator[None]:
     """Say that `what` is damaged where reading it fails.
 
     Raises:
@@ -26,7 +26,7 @@ def damage_told(what: object) -> Iterator[None]:
         raise UserError(f"{what} cannot be read ({error}); it is damaged") from error
 
 
-_FULL_MEMORY = "the memory is full; a smaller batch_size, sampling_batch or network needs less"
+_FULL_MEMORY = "the memory is full; a smaller batch_size, max_batch_size or network needs less"
 _SYSTEM_ERRORS = {
     "DataLoader worker": "a process that loads data has ended; was the memory full? mp_loaders says how many there are",
     "out of memory": _FULL_MEMORY,
@@ -36,7 +36,7 @@ _SYSTEM_ERRORS = {
 
 
 @contextlib.contextmanager
-def system_errors_told(what: object) -> Iterator[None]:
+def os_errors_as_user_error(what: object) -> Iterator[None]:
     """Say as a `UserError` what the machine did not do for `what`, such as write to a full disk."""
     try:
         yield

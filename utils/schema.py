@@ -41,7 +41,7 @@ class Optim(Settings):
 
 
 class Network(Settings):
-    """Shape of the U-Net; see `models.unet.UNetShape`."""
+    """Shape of the U-Net; see `models.unet.UNetConfig`."""
 
     base_channels: Annotated[int, Field(ge=32, multiple_of=32)] = Field(32, description="channels of the first level")
     channel_mult: list[Positive] = Field([1, 2, 2, 4, 5], min_length=1, description="channels of each level / base")
@@ -58,8 +58,8 @@ class FeatureWeights(Settings):
     weights: str | None = Field(None, description="file of the encoder's weights; null fetches them from the hub")
 
 
-class FeatureEncoder(FeatureWeights):
-    """The encoder whose features are the network's second condition; see `models.dino.EncoderShape`."""
+class FeatureSettings(FeatureWeights):
+    """The encoder whose features are the network's second condition; see `models.dino.EncoderConfig`."""
 
     type: Literal["none", "dino"] = Field("none", description="none, or dino")
     model: Literal["dino_vits8", "dino_vitb8", "dino_vits16", "dino_vitb16"] = Field(
@@ -77,7 +77,7 @@ class FeatureEncoder(FeatureWeights):
     cache: str | None = Field(None, description="folder that keeps the features of images that come again")
 
     @model_validator(mode="after")
-    def _cache_of_frozen(self) -> "FeatureEncoder":
+    def _cache_of_frozen(self) -> "FeatureSettings":
         if self.train and self.cache is not None:
             raise ValueError("cache: features of an encoder that is trained change; take cache: null")
         return self
@@ -92,7 +92,7 @@ class Sampling(Settings):
     last_step: Literal["argmax", "draw"] = Field("argmax", description="how the label map is read off the last step")
 
 
-class Computing(Settings):
+class RuntimeOptions(Settings):
     """How the network is computed; `auto` suits the device. What each is worth is in benchmarks/README.md."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -102,7 +102,7 @@ class Computing(Settings):
     channels_last: Literal["auto"] | bool = Field("auto", description="memory layout; auto is channels last")
 
 
-class TrainSettings(Computing):
+class TrainSettings(RuntimeOptions):
     """The settings of ddpm_train.py."""
 
     output_path: str = Field("./logs/${DATASET}_${NOW}", description="folder of the run")
@@ -128,7 +128,9 @@ class TrainSettings(Computing):
     max_epochs: Positive = Field(2000, description="passes over the training split")
     optim: Optim = Optim()
     polyak_alpha: float = Field(0.9999, ge=0, lt=1, description="decay of the average of the weights")
-    max_bad_steps: NotNegative = Field(0, description="steps without a finite loss or gradient that are put up with")
+    max_nonfinite_steps: NotNegative = Field(
+        0, description="steps without a finite loss or gradient that are put up with"
+    )
 
     objective: Literal["diffusion", "cross_entropy"] = Field(
         "diffusion", description="cross_entropy trains the same network as a pixel-wise classifier, for comparison"
@@ -137,14 +139,14 @@ class TrainSettings(Computing):
     beta_schedule: Literal["cosine", "linear"] = Field("cosine", description="table of alpha-bar")
     beta_schedule_params: dict[str, float] = Field({}, description="arguments of the schedule")
     unet_openai: Network = Network()
-    feature_cond_encoder: FeatureEncoder = FeatureEncoder()
+    feature_cond_encoder: FeatureSettings = FeatureSettings()
 
     validation_freq: Positive = Field(2500, description="steps between validations")
     checkpoint_freq: Positive | None = Field(None, description="steps between checkpoints beside those at validation")
     display_freq: Positive = Field(100, description="steps between read-outs of loss and bad steps")
     samples: Positive = Field(16, description="label maps drawn of each image in validation")
     sampling: Sampling = Sampling(steps=25)
-    sampling_batch: Positive | None = Field(
+    max_batch_size: Positive | None = Field(
         None, description="label maps that go through the network at once; null fills the device"
     )
     n_validation_images: NotNegative = Field(4, description="images in the validation panel")
@@ -154,7 +156,7 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-class EvalSettings(Computing):
+class EvalSettings(RuntimeOptions):
     """The settings of ddpm_eval.py. What describes network and process comes from the checkpoint."""
 
     load_from: str = Field("./logs/*/best_ged.pt", description="checkpoint; of a pattern's matches, the newest")
@@ -187,7 +189,7 @@ class EvalSettings(Computing):
         ["ancestral"], min_length=1, description="samplers to compare where `sampling_steps` are given"
     )
     bits_per_pixel: bool = Field(False, description="also bound the likelihood: T network calls an annotator")
-    sampling_batch: Positive | None = Field(
+    max_batch_size: Positive | None = Field(
         None, description="label maps that go through the network at once; null fills the device"
     )
     n_validation_images: NotNegative = Field(6, description="images in the picture")

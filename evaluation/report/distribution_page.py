@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from evaluation.evaluate import Entry
 from evaluation.figures import MEASURE_NAMES
 from evaluation.gallery import Exhibit
-from evaluation.measures import column
-from evaluation.protocol import Entry
+from evaluation.image_metrics import column
 from evaluation.published import PAPER
 from evaluation.report import pictures, tables
 from evaluation.report.frame import framed, render, subject

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from evaluation import figures
+from evaluation.evaluate import Entry
 from evaluation.figures import MEASURE_NAMES
 from evaluation.gallery import Exhibit
-from evaluation.measures import column
+from evaluation.image_metrics import column
 from evaluation.panels import Cell
-from evaluation.protocol import Entry
 from evaluation.published import Published
 from evaluation.report.tables import Group
 

@@ -8,14 +8,22 @@ import torch
 from torch import Tensor
 
 from benchmarks import textbook
-from benchmarks.problems import QUICK_SIZES, Drawings, OneHotDrawings, images_of, labels_of, model_of, shapes_of
+from benchmarks.problems import (
+    QUICK_SIZES,
+    Drawings,
+    OneHotDrawings,
+    images_of,
+    labels_of,
+    model_of,
+    random_shapes,
+)
 from benchmarks.textbook_metrics import ged_and_hm_iou
-from diffusion import CategoricalDiffusion, alpha_bar_table
+from diffusion import UniformDiffusion, alpha_bar_table
+from metrics import PairwiseIoU, ged_from, hm_iou_from
 from models import CCDM
-from models.computing import prepare
+from models.runtime import apply_runtime_options
 from tests.models import dinos
-from utils.metrics import PairwiseIoU, ged_from, hm_iou_from
-from utils.schema import Computing
+from utils.schema import RuntimeOptions
 
 SIZE = QUICK_SIZES["tiny"]
 CPU = torch.device("cpu")
@@ -24,12 +32,14 @@ per_classes = pytest.mark.parametrize("num_classes", [2, 20])
 
 @pytest.fixture
 def model() -> CCDM:
-    return prepare(model_of(SIZE, CPU), Computing(precision="float32", compile=False, channels_last=True))
+    return apply_runtime_options(
+        model_of(SIZE, CPU), RuntimeOptions(precision="float32", compile=False, channels_last=True)
+    )
 
 
-def processes(num_classes: int) -> tuple[CategoricalDiffusion, textbook.TextbookProcess]:
+def processes(num_classes: int) -> tuple[UniformDiffusion, textbook.TextbookProcess]:
     alpha_bar = alpha_bar_table("cosine", 250)
-    return CategoricalDiffusion(num_classes, alpha_bar), textbook.TextbookProcess(alpha_bar, num_classes)
+    return UniformDiffusion(num_classes, alpha_bar), textbook.TextbookProcess(alpha_bar, num_classes)
 
 
 def maps(num_classes: int, seed: int) -> Tensor:
@@ -120,7 +130,7 @@ def test_training_step_moves_weights_and_average(model: CCDM) -> None:
 @per_classes
 def test_metrics_are_equal(num_classes: int) -> None:
     size = dataclasses.replace(SIZE, num_classes=num_classes)
-    labels, samples = shapes_of(size, 4, CPU, 0), shapes_of(size, 6, CPU, 1)
+    labels, samples = random_shapes(size, 4, CPU, 0), random_shapes(size, 6, CPU, 1)
     pairs = PairwiseIoU.of(labels, samples, num_classes)
     ged, hm_iou = ged_and_hm_iou(labels.long(), samples.long(), num_classes)
     torch.testing.assert_close(ged, ged_from(pairs).ged)

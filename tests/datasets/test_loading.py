@@ -11,8 +11,8 @@ from datasets.loading import (
     KnownDistribution,
     TrainingBatch,
     evaluation_batches,
+    evenly_spaced_indices,
     load_dataset,
-    spread_indices,
     training_batches,
 )
 from tests.conftest import UserModule
@@ -134,13 +134,13 @@ def test_evaluation_visits_every_image_once_whatever_the_batch() -> None:
     [(5, None, [0, 1, 2, 3, 4]), (5, 9, [0, 1, 2, 3, 4]), (9, 3, [1, 4, 7]), (10, 1, [5]), (4, 4, [0, 1, 2, 3])],
 )
 def test_subset_is_spread_evenly(length: int, limit: int | None, expected: list[int]) -> None:
-    assert spread_indices(length, limit) == expected
+    assert evenly_spaced_indices(length, limit) == expected
 
 
 @pytest.mark.parametrize("length", [7, 100])
 def test_subset_of_any_size_has_different_indices(length: int) -> None:
     for limit in range(1, length + 1):
-        indices = spread_indices(length, limit)
+        indices = evenly_spaced_indices(length, limit)
         assert len(set(indices)) == limit
         assert 0 <= min(indices) <= max(indices) < length
 

@@ -14,8 +14,8 @@ import ddpm_train
 from datasets.loading import evaluation_batches, load_dataset
 from tests import tiny
 from tests.datasets.trees import write_png
-from utils.config import load_settings
 from utils.schema import TrainSettings
+from utils.settings import load_settings
 
 README = tiny.ROOT / "README.md"
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from datasets.cache import CachedImages
 from datasets.lidc import HDF5Dataset, get_dataset
 from datasets.loading import evaluation_batches
+from metrics import ged
 from tests.tiny import ROOT
-from utils.metrics import ged
 
 FOLDER = Path(os.environ.get("CCDM_LIDC", ROOT / ".." / "shared" / "data" / "lidc"))
 

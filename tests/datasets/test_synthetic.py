@@ -12,8 +12,8 @@ from datasets import KnownDistribution, synthetic
 from datasets.loading import evaluation_batches
 from datasets.synthetic import STYLES, SyntheticLesions, get_dataset, write_dataset
 from evaluation import always_empty, majority_vote, oracle
+from metrics import ged, label_frequencies
 from utils.errors import UserError
-from utils.metrics import ged, label_frequencies
 
 FINE = 1e-4
 

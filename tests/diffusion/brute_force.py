@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion import SAMPLERS, CategoricalDiffusion, alpha_bar_table
+from diffusion import SAMPLERS, UniformDiffusion, alpha_bar_table
 
 CLASSES = (2, 3, 20)
 T = 12
@@ -20,21 +20,21 @@ Predict = Callable[[Tensor, int], Tensor]
 """Maps S states (S x N) and a time to p(x_0 | x_t) of every pixel (S x C x N)."""
 
 
-def process(num_classes: int, time_steps: int = T) -> CategoricalDiffusion:
+def process(num_classes: int, time_steps: int = T) -> UniformDiffusion:
     """A cosine process; with few steps its table is bent so that it ends in noise."""
     if time_steps >= 100:
-        return CategoricalDiffusion(num_classes, alpha_bar_table("cosine", time_steps))
-    return CategoricalDiffusion(num_classes, torch.linspace(1, _LAST**0.5, time_steps + 1, dtype=torch.float64) ** 2)
+        return UniformDiffusion(num_classes, alpha_bar_table("cosine", time_steps))
+    return UniformDiffusion(num_classes, torch.linspace(1, _LAST**0.5, time_steps + 1, dtype=torch.float64) ** 2)
 
 
-def step_matrix(process: CategoricalDiffusion, t: int) -> Tensor:
+def step_matrix(process: UniformDiffusion, t: int) -> Tensor:
     """q(x_t | x_{t-1}): C x C."""
     alpha = process.alpha_bar[t] / process.alpha_bar[t - 1]
     num_classes = process.num_classes
     return alpha * torch.eye(num_classes, dtype=torch.float64) + (1 - alpha) / num_classes
 
 
-def forward_matrix(process: CategoricalDiffusion, s: int, t: int) -> Tensor:
+def forward_matrix(process: UniformDiffusion, s: int, t: int) -> Tensor:
     """q(x_t | x_s): the product of the one-step matrices in between."""
     matrix = torch.eye(process.num_classes, dtype=torch.float64)
     for time in range(s + 1, t + 1):
@@ -42,14 +42,14 @@ def forward_matrix(process: CategoricalDiffusion, s: int, t: int) -> Tensor:
     return matrix
 
 
-def posterior(process: CategoricalDiffusion, t: int, s: int) -> Tensor:
+def posterior(process: UniformDiffusion, t: int, s: int) -> Tensor:
     """q(x_s = k | x_t, x_0) by Bayes' rule, as [k, x_t, x_0]."""
     to_s, s_to_t = forward_matrix(process, 0, s), forward_matrix(process, s, t)
     joint = to_s.T[:, None, :] * s_to_t[:, :, None]
     return joint / forward_matrix(process, 0, t).T
 
 
-def explicit_kl(process: CategoricalDiffusion, logits: Tensor, x_t: Tensor, x_0: Tensor, t: int) -> Tensor:
+def explicit_kl(process: UniformDiffusion, logits: Tensor, x_t: Tensor, x_0: Tensor, t: int) -> Tensor:
     """KL( q(x_{t-1} | x_t, x_0) || sum over x_0 of q(x_{t-1} | x_t, x_0) softmax(logits) ) per pixel."""
     table = posterior(process, t, t - 1)
     q = table[:, x_t, x_0].movedim(0, 1)
@@ -69,7 +69,7 @@ def all_states(num_classes: int, pixels: int) -> Tensor:
     return torch.tensor(list(itertools.product(range(num_classes), repeat=pixels)))
 
 
-def exact_denoiser(process: CategoricalDiffusion, joint: Tensor, states: Tensor) -> Predict:
+def exact_denoiser(process: UniformDiffusion, joint: Tensor, states: Tensor) -> Predict:
     """p(x_0 | x_t) of every pixel by Bayes' rule, for label maps that are distributed as `joint` over `states`."""
     num_classes = process.num_classes
     one_hot, eye = F.one_hot(states, num_classes).double(), torch.eye(num_classes, dtype=torch.float64)
@@ -84,7 +84,7 @@ def exact_denoiser(process: CategoricalDiffusion, joint: Tensor, states: Tensor)
 
 
 def distribution_of_samples(
-    process: CategoricalDiffusion, predict: Predict, states: Tensor, grid: list[int], sampler: str, eta: float = 0.0
+    process: UniformDiffusion, predict: Predict, states: Tensor, grid: list[int], sampler: str, eta: float = 0.0
 ) -> Tensor:
     """The distribution over `states` after the whole reverse chain, its last step drawn.
 

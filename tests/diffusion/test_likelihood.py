@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import CategoricalDiffusion
+from diffusion import UniformDiffusion
 from diffusion.likelihood import bits_per_pixel
 from diffusion.samplers import Denoiser
 from tests.diffusion import brute_force as brute
@@ -33,7 +33,7 @@ def random_predictions(num_classes: int, pixels: int, seed: int) -> brute.Predic
     return lambda x_t, t: table[t][tuple(x_t.unbind(1))]
 
 
-def expected_bound(process: CategoricalDiffusion, predict: brute.Predict, states: Tensor) -> Tensor:
+def expected_bound(process: UniformDiffusion, predict: brute.Predict, states: Tensor) -> Tensor:
     """The bound in bits per pixel for every state as x_0, all x_t summed over with the forward matrices."""
     size = len(states)
     nats = torch.zeros(size, dtype=torch.float64)
@@ -47,7 +47,7 @@ def expected_bound(process: CategoricalDiffusion, predict: brute.Predict, states
     return (nats + process.prior_kl()) / math.log(2)
 
 
-def true_bits(process: CategoricalDiffusion, predict: brute.Predict, states: Tensor) -> Tensor:
+def true_bits(process: UniformDiffusion, predict: brute.Predict, states: Tensor) -> Tensor:
     """-log2 p(x_0) per pixel of every state, from the whole chain enumerated."""
     grid = list(range(process.time_steps, -1, -1))
     p = brute.distribution_of_samples(process, predict, states, grid, "ancestral")
@@ -55,7 +55,7 @@ def true_bits(process: CategoricalDiffusion, predict: brute.Predict, states: Ten
     return -p.log2() / states.shape[1]
 
 
-def estimates(process: CategoricalDiffusion, predict: brute.Predict, x_0: Tensor, number: int) -> Tensor:
+def estimates(process: UniformDiffusion, predict: brute.Predict, x_0: Tensor, number: int) -> Tensor:
     keys = derive_key("estimates", torch.arange(number))
     return bits_per_pixel(process, as_denoiser(predict), x_0.expand(number, 1, -1), keys)
 
@@ -63,7 +63,7 @@ def estimates(process: CategoricalDiffusion, predict: brute.Predict, x_0: Tensor
 @pytest.mark.parametrize(("num_classes", "pixels"), [(2, 2), (3, 2), (2, 3)])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_bound_is_above_the_true_negative_log_likelihood(num_classes: int, pixels: int, seed: int) -> None:
-    process, states = CategoricalDiffusion(num_classes, TABLE), brute.all_states(num_classes, pixels)
+    process, states = UniformDiffusion(num_classes, TABLE), brute.all_states(num_classes, pixels)
     predict = random_predictions(num_classes, pixels, seed)
     gap = expected_bound(process, predict, states) - true_bits(process, predict, states)
     # as much above as an untrained network is wrong, and not by an order of magnitude
@@ -74,7 +74,7 @@ def test_the_bound_is_above_the_true_negative_log_likelihood(num_classes: int, p
 @pytest.mark.parametrize("seed", range(3))
 def test_the_estimate_is_unbiased(seed: int) -> None:
     """Within four standard errors of the expectation, which is summed exactly."""
-    process, states = CategoricalDiffusion(2, TABLE), brute.all_states(2, 2)
+    process, states = UniformDiffusion(2, TABLE), brute.all_states(2, 2)
     predict = random_predictions(2, 2, seed)
     for x_0, expected in zip(states, expected_bound(process, predict, states), strict=True):
         bits = estimates(process, predict, x_0, 5_000)
@@ -88,7 +88,7 @@ def test_the_estimate_is_unbiased(seed: int) -> None:
 def test_the_bound_is_tight_for_the_exact_denoiser_of_one_pixel(num_classes: int) -> None:
     """One pixel's reverse step is then the exact reversal of the forward chain, so nothing is lost if that ends in
     noise: the bound is the entropy code of the data."""
-    process, states = CategoricalDiffusion(num_classes, TO_NOISE), brute.all_states(num_classes, 1)
+    process, states = UniformDiffusion(num_classes, TO_NOISE), brute.all_states(num_classes, 1)
     data = torch.rand(num_classes, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.05
     data /= data.sum()
     predict = brute.exact_denoiser(process, data, states)
@@ -99,7 +99,7 @@ def test_the_bound_is_tight_for_the_exact_denoiser_of_one_pixel(num_classes: int
 
 
 def test_the_bound_is_tight_for_independent_pixels() -> None:
-    process, states = CategoricalDiffusion(2, TO_NOISE), brute.all_states(2, 3)
+    process, states = UniformDiffusion(2, TO_NOISE), brute.all_states(2, 3)
     joint = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]], dtype=torch.float64)[torch.arange(3), states].prod(1)
     predict = brute.exact_denoiser(process, joint, states)
     torch.testing.assert_close(expected_bound(process, predict, states), -joint.log2() / 3, rtol=0, atol=1e-10)
@@ -113,7 +113,7 @@ def test_the_exact_denoiser_of_correlated_pixels_pays_for_steps_that_factorise()
     gaps = []
     for steps in (4, 16, 64):
         table = torch.linspace(1, 1e-6, steps + 1, dtype=torch.float64) ** 2
-        process = CategoricalDiffusion(2, table)
+        process = UniformDiffusion(2, table)
         predict = brute.exact_denoiser(process, joint, states)
         gaps.append(float((joint * expected_bound(process, predict, states)).sum() - entropy))
     assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 0
@@ -122,7 +122,7 @@ def test_the_exact_denoiser_of_correlated_pixels_pays_for_steps_that_factorise()
 
 def test_a_network_that_knows_nothing_pays_log2_of_the_classes_at_one_step() -> None:
     for num_classes in brute.CLASSES:
-        process = CategoricalDiffusion(num_classes, torch.tensor([1.0, 0.0]))
+        process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.0]))
         x_0 = torch.zeros(3, 4, 5, dtype=torch.uint8)
         keys = derive_key(torch.arange(3))
         bits = bits_per_pixel(process, lambda x, t, C=num_classes: torch.zeros(len(x), C, 4, 5), x_0, keys)
@@ -130,7 +130,7 @@ def test_a_network_that_knows_nothing_pays_log2_of_the_classes_at_one_step() -> 
 
 
 def test_the_estimate_depends_on_the_key_and_not_on_the_batch() -> None:
-    process, keys = CategoricalDiffusion(2, TABLE), derive_key(torch.arange(7))
+    process, keys = UniformDiffusion(2, TABLE), derive_key(torch.arange(7))
     denoiser = as_denoiser(random_predictions(2, 2, seed=0))
     x_0 = brute.all_states(2, 2)[[0, 1, 2, 3, 0, 0, 0]][:, None]
     together = bits_per_pixel(process, denoiser, x_0, keys)

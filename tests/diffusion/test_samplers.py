@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from diffusion import SAMPLERS, CategoricalDiffusion, alpha_bar_table, reverse_process, time_grid
+from diffusion import SAMPLERS, UniformDiffusion, alpha_bar_table, reverse_process, time_grid
 from diffusion.samplers import Denoiser, LastStep, Step, draw
 from tests.diffusion import brute_force as brute
 from utils import noise
@@ -221,7 +221,7 @@ def test_chains_start_from_classes_that_exist(bits: int, monkeypatch: pytest.Mon
     """At the ends of what the noise can be, for every number of classes."""
     monkeypatch.setattr(noise, "_random_bits", brute.constant_bits(bits))
     for num_classes in range(2, 257):
-        process = CategoricalDiffusion(num_classes, torch.tensor([1.0, 0.5]))
+        process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.5]))
         seen: list[int] = []
 
         def spy(x_t: Tensor, t: Tensor, seen: list[int] = seen, num_classes: int = num_classes) -> Tensor:

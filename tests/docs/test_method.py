@@ -5,8 +5,8 @@ from types import ModuleType
 
 import pytest
 
+from metrics import Interval, paired_bootstrap_interval
 from tests import tiny
-from utils.metrics import Interval, paired_bootstrap_interval
 
 DOCS = tiny.ROOT / "docs"
 

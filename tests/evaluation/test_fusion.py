@@ -8,23 +8,23 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from evaluation.fusion import fuse, label_map
-from models import Pack, SamplingOptions
+from models import SampleChunk, SamplingOptions
 from tests import tiny
 from utils.schema import VoteStrategy
 
 
-def packs_of(probabilities: Tensor, of_image: list[int], number: list[int], pack: int) -> Iterator[Pack]:
+def packs_of(probabilities: Tensor, of_image: list[int], number: list[int], pack: int) -> Iterator[SampleChunk]:
     """The maps (M x C x H x W) as packs of that many."""
     for part in torch.arange(len(probabilities)).split(pack):
         labels = probabilities[part].argmax(1).to(torch.uint8)
-        yield Pack(torch.tensor(of_image)[part], torch.tensor(number)[part], labels, probabilities[part])
+        yield SampleChunk(torch.tensor(of_image)[part], torch.tensor(number)[part], labels, probabilities[part])
 
 
-@pytest.mark.parametrize("max_batch", [1, 4, 64])
+@pytest.mark.parametrize("max_batch_size", [1, 4, 64])
 @pytest.mark.parametrize("strategy", ["confidence", "majority"])
-def test_first_samples_of_one_set_of_draws_are_fused(strategy: VoteStrategy, max_batch: int) -> None:
+def test_first_samples_of_one_set_of_draws_are_fused(strategy: VoteStrategy, max_batch_size: int) -> None:
     model, images, kept, counts = tiny.model(num_classes=4), tiny.images(3), [0, 1, 3], [1, 2, 5]
-    fused = fuse(model.packs(images, SamplingOptions(5, 3, max_batch=max_batch)), 3, counts, kept, strategy)
+    fused = fuse(model.packs(images, SamplingOptions(5, 3, max_batch_size=max_batch_size)), 3, counts, kept, strategy)
     assert fused.shape == (3, 3, 3, tiny.SIDE, tiny.SIDE)
     (pack,) = model.packs(images, SamplingOptions(5, 3))
     one_by_one = pack.probabilities[:, kept].unflatten(0, (3, 5))
@@ -36,8 +36,8 @@ def test_first_samples_of_one_set_of_draws_are_fused(strategy: VoteStrategy, max
 
 def test_fused_probabilities_are_those_of_the_samples() -> None:
     model, images = tiny.model(num_classes=4), tiny.images(2)
-    fused = fuse(model.packs(images, SamplingOptions(5, 3, max_batch=3)), 2, [2, 5], [0, 1, 2, 3], "confidence")
-    torch.testing.assert_close(fused[:, 1], model.sample(images, 5, 3, max_batch=3).probabilities)
+    fused = fuse(model.packs(images, SamplingOptions(5, 3, max_batch_size=3)), 2, [2, 5], [0, 1, 2, 3], "confidence")
+    torch.testing.assert_close(fused[:, 1], model.sample(images, 5, 3, max_batch_size=3).probabilities)
 
 
 def test_order_of_the_draws_does_not_matter() -> None:

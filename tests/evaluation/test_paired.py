@@ -2,8 +2,8 @@
 
 import pytest
 
+from evaluation.evaluate import Entry
 from evaluation.paired import differences, most_steps
-from evaluation.protocol import Entry
 from evaluation.results import table
 from evaluation.scores import Scores
 from utils.schema import Sampling

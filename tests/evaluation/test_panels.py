@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from datasets.loading import EvaluationBatch
 from evaluation import Prediction, sample_panel
-from utils.metrics import label_frequencies
+from metrics import label_frequencies
 
 
 def panel(

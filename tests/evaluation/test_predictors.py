@@ -73,9 +73,9 @@ def test_oracle_knows_the_true_probabilities(val: SyntheticLesions) -> None:
 
 def test_model_is_sampled_as_the_settings_say(val: SyntheticLesions) -> None:
     model, batch = tiny.model(), whole(val)
-    prediction = model_samples(model, 3, Sampling(steps=4, sampler="ddim", eta=0.5), seed=7, max_batch=5)(batch)
-    expected = model.sample(batch.images, 3, 4, "ddim", 7, eta=0.5, max_batch=5)
+    prediction = model_samples(model, 3, Sampling(steps=4, sampler="ddim", eta=0.5), seed=7, max_batch_size=5)(batch)
+    expected = model.sample(batch.images, 3, 4, "ddim", 7, eta=0.5, max_batch_size=5)
     assert torch.equal(prediction.labels, expected.labels)
     assert torch.equal(prediction.probabilities, expected.probabilities)
-    other = model.sample(batch.images, 3, 4, "ancestral", 7, max_batch=5)
+    other = model.sample(batch.images, 3, 4, "ancestral", 7, max_batch_size=5)
     assert not torch.equal(prediction.labels, other.labels)

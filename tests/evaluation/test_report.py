@@ -13,7 +13,7 @@ from evaluation.figures import headline
 from evaluation.gallery import Exhibit, film_strip, ranked
 from evaluation.report import render_report
 from evaluation.scores import Scores
-from models import CCDM, ProcessShape
+from models import CCDM, ProcessConfig
 from tests import tiny
 from tests.evaluation.reports import (
     HOSTILE,
@@ -81,7 +81,7 @@ def test_page_says_what_was_evaluated_and_how(evaluated: Evaluated) -> None:
     assert "4 images of the test split; ancestral sampler, 3 of 50 steps, seed 0" in text
     for words in evaluated.contents["protocol"].values():
         assert words in text
-    for words in ("0123abcd", "sampling.steps", "optim.name", "torchmetrics", "The paper reports no such numbers"):
+    for words in ("0123abcd", "sampling.steps", "optim.name", "The paper reports no such numbers"):
         assert words in text
 
 
@@ -241,7 +241,7 @@ def test_single_image_has_no_interval_and_no_nan(evaluated_with: Evaluate) -> No
 def test_classifier_is_shown_by_its_draws_and_without_film(evaluated_with: Evaluate) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = CCDM(tiny.network_shape(), ProcessShape(1, "single_jump")).eval()
+        model = CCDM(tiny.network_shape(), ProcessConfig(1, "single_jump")).eval()
     page = evaluated_with(model).page
     rows = page.tables["Results by number of samples"]
     assert [row[0] for row in rows if len(row) == 5][1:3] == ["arg max per pixel", "draws per pixel"]

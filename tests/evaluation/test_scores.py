@@ -11,9 +11,9 @@ from datasets import synthetic
 from datasets.loading import EvaluationBatch
 from datasets.synthetic import SyntheticLesions, get_dataset
 from evaluation import Prediction, Predictor, Scores, always_empty, majority_vote, model_samples, oracle, score
-from evaluation.store import RowStore
+from evaluation.cache import RowStore
+from metrics import pairwise_iou
 from tests import tiny
-from utils.metrics import pairwise_iou
 from utils.schema import Sampling
 
 
@@ -110,7 +110,7 @@ def test_scores_do_not_depend_on_the_batch(val: SyntheticLesions, batch: int) ->
 
 
 def test_scores_of_the_model_hardly_depend_on_the_batch(val: SyntheticLesions) -> None:
-    predictor = model_samples(tiny.model(), 4, Sampling(steps=3), seed=0, max_batch=64)
+    predictor = model_samples(tiny.model(), 4, Sampling(steps=3), seed=0, max_batch_size=64)
     here, there = (all_of(predictor, val, counts=(4,), batch=size) for size in (1, 40))
     assert here.mean("ged", 4) == pytest.approx(there.mean("ged", 4), abs=1e-3)
     assert here.mean("hm_iou", 4) == pytest.approx(there.mean("hm_iou", 4), abs=1e-3)

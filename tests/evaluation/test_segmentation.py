@@ -15,19 +15,20 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 import ddpm_eval
+from checkpoints.files import save_checkpoint
+from checkpoints.model import to_config_dict
 from datasets import cityscapes
 from datasets.loading import EvaluationBatch
+from evaluation.cache import RowStore
 from evaluation.classes import Classes
 from evaluation.label_files import LabelFiles
 from evaluation.segmentation import SegmentationEntry, bootstrap_miou, compare
 from evaluation.segmentation_results import published
-from evaluation.store import RowStore
-from models import CCDM, Pack, describe
+from metrics import mean_iou
+from models import CCDM, SampleChunk
 from tests import tiny
 from tests.datasets.trees import write_cityscapes
-from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
-from utils.metrics import mean_iou
 from utils.schema import EvalSettings, Sampling, VoteStrategy
 
 SIZE = (16, 32)
@@ -153,7 +154,7 @@ def checkpoint(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of Cityscapes that was not trained."""
     weights = tiny.model(20, 3).state_dict()
     trained_on = {"dataset_file": "datasets.cityscapes", "dataset_params": {"path": str(root), "size": list(SIZE)}}
-    shapes = describe(tiny.network_shape(20, 3), tiny.PROCESS)
+    shapes = to_config_dict(tiny.network_shape(20, 3), tiny.PROCESS)
     path = tmp_path_factory.mktemp("checkpoint") / "model.pt"
     save_checkpoint(path, {"settings": trained_on, **shapes, "model": weights, "average": weights, "step": 0})
     return path
@@ -253,7 +254,7 @@ def test_interrupted_evaluation_draws_only_what_is_missing(
     drawn: list[int] = []
     packs = CCDM.packs
 
-    def counted(self: CCDM, images: Tensor, *args: Any, **kwargs: Any) -> Iterator[Pack]:
+    def counted(self: CCDM, images: Tensor, *args: Any, **kwargs: Any) -> Iterator[SampleChunk]:
         drawn.append(len(images))
         return packs(self, images, *args, **kwargs)
 

@@ -11,7 +11,7 @@ from datasets.loading import evaluation_batches
 from evaluation.classes import Classes
 from evaluation.fusion import fused_samples, label_map
 from evaluation.segmentation_gallery import own_scores, prediction_cells
-from models import CCDM, ProcessShape
+from models import CCDM, ProcessConfig
 from tests import tiny
 from tests.evaluation.reports import (
     HOSTILE,
@@ -101,7 +101,6 @@ def test_page_says_what_was_evaluated_and_how(segmented: Segmented) -> None:
         "0123abcd",
         "evaluation_vote_strategy",
         "optim.name",
-        "torchmetrics",
         "reports no such numbers for my.",
     ):
         assert words in text
@@ -199,7 +198,7 @@ def test_single_image_has_no_interval(segmented_with: Segment) -> None:
 def test_classifier_has_one_sample(segmented_with: Segment) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = CCDM(tiny.network_shape(4, 3), ProcessShape(1, "single_jump")).eval()
+        model = CCDM(tiny.network_shape(4, 3), ProcessConfig(1, "single_jump")).eval()
     page = segmented_with(model).page
     assert [row[:2] for row in page.tables["Mean IoU by number of samples"][1:]] == [["model", "1"]]
     assert "Mean IoU of 1 sample," in page.text

@@ -13,9 +13,9 @@ import pytest
 
 import ddpm_eval
 import ddpm_train
+from checkpoints.files import load_checkpoint
 from tests import tiny
 from tests.tiny import same
-from utils.checkpoint import load_checkpoint
 from utils.errors import run_script
 
 LONG = os.environ.get("CCDM_FAULTS") == "long"

@@ -23,13 +23,13 @@ from PIL import Image
 import ddpm_eval
 import ddpm_predict
 import ddpm_train
-from datasets import prepare_lidc
-from models import official
+from checkpoints import official
+from datasets.preparation import lidc as prepare_lidc
 from tests import tiny
+from tests.checkpoints.test_files import TouchesAFile
 from tests.datasets.trees import CROPS, pickle_entries, write_crops, write_pickle
 from tests.faults.conftest import trap
 from tests.faults.fuzzing import changed, inputs, plain, seeds, survives, values
-from tests.utils.test_checkpoint import TouchesAFile
 
 PREDICTION_OPTIONS = [
     "--tile=4", "--tile=0", "--steps=51", "--sampler=ddpm", "--sampler=ddim", "--samples=-1", "--seed=x", "nowhere.png",

@@ -19,8 +19,8 @@ import ddpm_eval
 import ddpm_train
 from tests import tiny
 from tests.faults.fuzzing import TRAPS, inputs, survives, values
-from utils.config import all_keys
 from utils.schema import EvalSettings, TrainSettings
+from utils.settings import all_keys
 
 
 def overrides(schema: Any) -> st.SearchStrategy[list[str]]:
@@ -70,7 +70,7 @@ def test_real_processes_end_with_a_message(bench: Path, finished_run: Path) -> N
     generator = random.Random(0)
     (bench / "words.yml").write_text("a: [")
     (bench / "empty.pt").write_bytes(b"")
-    scripts = [[str(tiny.ROOT / "ddpm_train.py")], [str(tiny.ROOT / "ddpm_eval.py")], ["-m", "models.official"]]
+    scripts = [[str(tiny.ROOT / "ddpm_train.py")], [str(tiny.ROOT / "ddpm_eval.py")], ["-m", "checkpoints.official"]]
     wrong = [
         "words.yml",
         "nowhere.yml",

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from checkpoints.files import load_checkpoint, newest_intact
 from ddpm_train import Training
 from tests.faults.conftest import LONG, STEPS, check_same_end, training_in
 from tests.processes import run_forked, start_forked
-from utils.checkpoint import load_checkpoint, newest_intact
+from training.signals import EXIT_PREEMPTED
 from utils.errors import EXIT_USER_ERROR
-from utils.signals import EXIT_PREEMPTED
 
 KILLS = 50 if LONG else 6
 

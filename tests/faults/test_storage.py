@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from checkpoints.files import load_checkpoint, newest_intact
 from tests.faults.conftest import check_same_end, training_in
 from tests.processes import start_forked
-from utils.checkpoint import load_checkpoint, newest_intact
 from utils.errors import EXIT_USER_ERROR, UserError
 
 

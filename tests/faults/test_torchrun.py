@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints.files import load_checkpoint
 from tests import tiny
 from tests.faults.conftest import CHANGES, STEPS
 from tests.faults.test_kills import wait_for
-from utils.checkpoint import load_checkpoint
 
 SLOW_MODULE = """
 import os, signal, time

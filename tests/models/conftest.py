@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.official import load_model_file
-from tests.models.official_files import Load
+from checkpoints.official import load_model_file
+from tests.checkpoints.official_files import Load
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import functools
 import torch
 from torch import Tensor
 
-from models import CCDM, DinoEncoder, Encoder, EncoderShape, FeatureCondition, FrozenEncoder, ProcessShape, UNetShape
+from models import CCDM, DinoEncoder, Encoder, EncoderConfig, FeatureCondition, FrozenEncoder, ProcessConfig, UNetConfig
 from tests import golden_rule
 
-SHAPE = EncoderShape()
-TRAINED = EncoderShape(train=True)
-NETWORK = UNetShape(3, 3, 32, (1, 1, 1, 1), (), 1, feature=FeatureCondition(384, 8, 7))
-PROCESS = ProcessShape(time_steps=50)
+SHAPE = EncoderConfig()
+TRAINED = EncoderConfig(train=True)
+NETWORK = UNetConfig(3, 3, 32, (1, 1, 1, 1), (), 1, feature=FeatureCondition(384, 8, 7))
+PROCESS = ProcessConfig(time_steps=50)
 SIDES = (16, 24)
 
 
@@ -21,12 +21,13 @@ def weights(model: str = "dino_vits8") -> dict[str, Tensor]:
     with torch.device("meta"):
         stride = 16 if model.endswith("16") else 8
         shapes = {
-            name: p.shape for name, p in DinoEncoder(EncoderShape(model, output_stride=stride)).vit.state_dict().items()
+            name: p.shape
+            for name, p in DinoEncoder(EncoderConfig(model, output_stride=stride)).vit.state_dict().items()
         }
     return golden_rule.state_dict(shapes)
 
 
-def encoder(shape: EncoderShape = SHAPE) -> DinoEncoder:
+def encoder(shape: EncoderConfig = SHAPE) -> DinoEncoder:
     """A transformer that can be changed."""
     made = DinoEncoder(shape)
     made.vit.load_state_dict(weights(shape.model))

@@ -6,22 +6,24 @@ import pytest
 import torch
 from torch import Tensor
 
+from metrics import ged
 from models import CCDM
 from tests import tiny
 from utils.errors import UserError
-from utils.metrics import ged
 from utils.noise import derive_key
 
 NUM_IMAGES, NUM_SAMPLES, STEPS = 7, 3, 4
 
 
 @functools.cache
-def drawn(batch: int, max_batch: int, double: bool, seed: int = 0, num_samples: int = NUM_SAMPLES) -> Tensor:
-    """Samples of the same seven images, `batch` images and at most `max_batch` label maps at a time."""
+def drawn(batch: int, max_batch_size: int, double: bool, seed: int = 0, num_samples: int = NUM_SAMPLES) -> Tensor:
+    """Samples of the same seven images, `batch` images and at most `max_batch_size` label maps at a time."""
     model, images = tiny.model(), tiny.images(NUM_IMAGES)
     if double:
         model, images = model.double(), images.double()
-    packs = [model.sample(pack, num_samples, STEPS, seed=seed, max_batch=max_batch) for pack in images.split(batch)]
+    packs = [
+        model.sample(pack, num_samples, STEPS, seed=seed, max_batch_size=max_batch_size) for pack in images.split(batch)
+    ]
     return torch.cat([pack.labels for pack in packs])
 
 
@@ -37,14 +39,14 @@ def test_samples_vary_between_images_samples_and_classes() -> None:
     assert len(labels.flatten(0, 1).flatten(1).unique(dim=0)) == NUM_IMAGES * NUM_SAMPLES
 
 
-@pytest.mark.parametrize(("batch", "max_batch"), [(1, 64), (7, 1), (7, 5), (3, 2)])
-def test_double_precision_samples_do_not_depend_on_the_batch(batch: int, max_batch: int) -> None:
-    assert torch.equal(drawn(batch, max_batch, double=True), drawn(7, 64, double=True))
+@pytest.mark.parametrize(("batch", "max_batch_size"), [(1, 64), (7, 1), (7, 5), (3, 2)])
+def test_double_precision_samples_do_not_depend_on_the_batch(batch: int, max_batch_size: int) -> None:
+    assert torch.equal(drawn(batch, max_batch_size, double=True), drawn(7, 64, double=True))
 
 
-@pytest.mark.parametrize(("batch", "max_batch"), [(1, 64), (7, 1), (7, 5), (3, 2)])
-def test_single_precision_samples_hardly_depend_on_the_batch(batch: int, max_batch: int) -> None:
-    here, there = drawn(batch, max_batch, double=False), drawn(7, 64, double=False)
+@pytest.mark.parametrize(("batch", "max_batch_size"), [(1, 64), (7, 1), (7, 5), (3, 2)])
+def test_single_precision_samples_hardly_depend_on_the_batch(batch: int, max_batch_size: int) -> None:
+    here, there = drawn(batch, max_batch_size, double=False), drawn(7, 64, double=False)
     assert (here == there).double().mean() >= 0.999
     annotators = torch.randint(2, (NUM_IMAGES, 4, tiny.SIDE, tiny.SIDE), generator=torch.Generator().manual_seed(3))
     distances = [ged(annotators, samples, 2).ged.mean().item() for samples in (here, there)]
@@ -89,10 +91,10 @@ def test_keys_take_the_place_of_the_images_digests() -> None:
     assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize("max_batch", [1, 4, 64])
-def test_probabilities_are_the_mean_of_those_of_the_last_steps(max_batch: int) -> None:
+@pytest.mark.parametrize("max_batch_size", [1, 4, 64])
+def test_probabilities_are_the_mean_of_those_of_the_last_steps(max_batch_size: int) -> None:
     model, images = tiny.model(num_classes=3), tiny.images(2)
-    samples = model.sample(images, 3, STEPS, max_batch=max_batch)
+    samples = model.sample(images, 3, STEPS, max_batch_size=max_batch_size)
     assert samples.probabilities.shape == (2, 3, tiny.SIDE, tiny.SIDE)
     assert torch.allclose(samples.probabilities.sum(1), torch.ones(2, tiny.SIDE, tiny.SIDE), atol=1e-5)
     (*_, last) = model.trajectory(images, STEPS)
@@ -127,7 +129,7 @@ def test_images_of_another_shape_are_refused_everywhere(shape: tuple[int, ...]) 
 
 @pytest.mark.parametrize(
     "numbers",
-    [{"num_samples": 0}, {"max_batch": 0}, {"steps": 0}, {"steps": 51}, {"sampler": "euler"}, {"eta": 2.0}],
+    [{"num_samples": 0}, {"max_batch_size": 0}, {"steps": 0}, {"steps": 51}, {"sampler": "euler"}, {"eta": 2.0}],
 )
 def test_impossible_arguments_are_refused(numbers: dict[str, int]) -> None:
     with pytest.raises(UserError):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import DinoEncoder, EncoderShape, FrozenEncoder
+from models import DinoEncoder, EncoderConfig, FrozenEncoder
 from models.dino import positions
 from tests import golden_rule
 from tests.models import dinos
@@ -64,7 +64,7 @@ def positions_by_hand(trained: Tensor, grid: tuple[int, int]) -> Tensor:
 def test_keys_of_the_original_are_met() -> None:
     golden = golden_rule.load("dino_vits8_keys")
     settings, expected = golden.settings, golden.arrays["features"]
-    encoder = DinoEncoder(EncoderShape("dino_vits8", settings["layer"]))
+    encoder = DinoEncoder(EncoderConfig("dino_vits8", settings["layer"]))
     encoder.vit.load_state_dict(golden_rule.state_dict(settings["state_dict"]), strict=True)
     images = golden_rule.real_input((1, 3, settings["height"], settings["width"]), 5)
     assert float(expected.std()) > 1
@@ -98,7 +98,7 @@ def test_keys_follow_from_the_definition(sides: tuple[int, int], layer: int) -> 
     tokens = torch.cat([weights["cls_token"][0], patches]) + positions_by_hand(weights["pos_embed"], grid)[0]
     keys = keys_by_hand(weights, tokens, layer + 1, heads=6)[1:]  # patches x heads x 64
     expected = keys.permute(2, 1, 0).reshape(1, 384, *grid)  # the channel counts dimensions, then heads
-    encoder = dinos.encoder(EncoderShape(source_layer=layer)).double()
+    encoder = dinos.encoder(EncoderConfig(source_layer=layer)).double()
     torch.testing.assert_close(encoder(images), expected, rtol=0, atol=1e-8)
     if sides == (256, 512):
         torch.testing.assert_close(encoder.float()(images.float()), expected.float(), rtol=0, atol=1e-3)
@@ -110,14 +110,14 @@ def test_keys_follow_from_the_definition(sides: tuple[int, int], layer: int) -> 
 )
 def test_features_have_the_stride_asked_for(model: str, stride: int, channels: int) -> None:
     with torch.device("meta"):
-        features = DinoEncoder(EncoderShape(model, 0, stride))(torch.zeros(2, 3, 32, 48))
+        features = DinoEncoder(EncoderConfig(model, 0, stride))(torch.zeros(2, 3, 32, 48))
     assert features.shape == (2, channels, 32 // stride, 48 // stride)
 
 
 @torch.no_grad()
 def test_overlapping_patches_are_resized_to_the_whole_image() -> None:
     images = dinos.images(1)
-    features = dinos.encoder(EncoderShape(source_layer=0, output_stride=4))(images)
+    features = dinos.encoder(EncoderConfig(source_layer=0, output_stride=4))(images)
     weights, grid = dinos.weights(), (3, 5)  # of the 16 x 24 pixels, 8-pixel patches every 4 pixels
     patches = images[0].unfold(1, 8, 4).unfold(2, 8, 4).movedim(0, 2).flatten(2).flatten(0, 1)
     patches = patches @ weights["patch_embed.proj.weight"].flatten(1).T + weights["patch_embed.proj.bias"]
@@ -147,11 +147,11 @@ def test_images_that_do_not_fit_are_refused(shape: tuple[int, ...], message: str
 )
 def test_impossible_encoders_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        EncoderShape(**settings)  # type: ignore[arg-type]
+        EncoderConfig(**settings)  # type: ignore[arg-type]
 
 
 def test_only_what_makes_the_features_can_be_trained() -> None:
-    encoder = dinos.encoder(EncoderShape(source_layer=1, train=True))
+    encoder = dinos.encoder(EncoderConfig(source_layer=1, train=True))
     encoder(dinos.images(2)).square().sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), name
@@ -194,7 +194,7 @@ def test_cache_computes_every_image_once_and_returns_the_same(tmp_path: Path, mo
     assert torch.equal(again[:2], first)
     torch.testing.assert_close(again, dinos.frozen()(images), rtol=0, atol=1e-4)
     FrozenEncoder(dinos.encoder(), tmp_path)(images.flip(-1))
-    FrozenEncoder(dinos.encoder(EncoderShape(source_layer=10)), tmp_path)(images)
+    FrozenEncoder(dinos.encoder(EncoderConfig(source_layer=10)), tmp_path)(images)
     assert computed == [2, 1, 3, 3, 3]  # the third is of `dinos.frozen`
 
 

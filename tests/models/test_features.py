@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 import ddpm_train
-from models import CCDM, DinoEncoder, FrozenEncoder, describe, restore
-from models.dino import EncoderShape
+from checkpoints.files import load_checkpoint
+from checkpoints.model import restore, to_config_dict
+from models import CCDM, DinoEncoder, FrozenEncoder
+from models.dino import EncoderConfig
 from tests import tiny
 from tests.models import dinos
-from utils.checkpoint import load_checkpoint
+from training.optimisation import NonFiniteGuard, moving_average
 from utils.errors import UserError
 from utils.noise import derive_key
-from utils.optimisation import StepGuard, moving_average
 
 Train = Callable[..., dict[str, Any]]
 
@@ -48,7 +49,7 @@ def loss(model: CCDM, number: int) -> Tensor:
 
 def test_features_are_computed_once_an_image(calls: list[int]) -> None:
     model, images = dinos.model(), dinos.images(2)
-    model.sample(images, num_samples=3, steps=2, max_batch=4)
+    model.sample(images, num_samples=3, steps=2, max_batch_size=4)
     assert calls == [2]
     list(model.trajectory(images, steps=3))
     model.bits_per_pixel(images, labels(2))
@@ -59,7 +60,7 @@ def test_features_are_computed_once_an_image(calls: list[int]) -> None:
 def test_every_sample_gets_the_features_of_its_own_image() -> None:
     model, images = dinos.model().double(), dinos.images(3).double()
     whole = model.sample(images, 2, steps=3).labels
-    alone = torch.cat([model.sample(image[None], 2, steps=3, max_batch=1).labels for image in images])
+    alone = torch.cat([model.sample(image[None], 2, steps=3, max_batch_size=1).labels for image in images])
     assert torch.equal(whole, alone)
     assert len(whole.flatten(0, 1).flatten(1).unique(dim=0)) == 6
 
@@ -77,7 +78,7 @@ def test_predictions_depend_on_the_features() -> None:
 
 def step(model: CCDM) -> None:
     """One step of the optimiser and of the average, as in training."""
-    guard = StepGuard(torch.device("cpu"))
+    guard = NonFiniteGuard(torch.device("cpu"))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     average = moving_average(model, 0.5, guard)
     loss(model, 2).sum().backward()
@@ -99,7 +100,7 @@ def test_frozen_weights_are_bit_identical_after_training_and_in_no_state() -> No
 
 def test_frozen_weights_are_not_averaged() -> None:
     model = dinos.model()
-    average = moving_average(model, 0.5, StepGuard(torch.device("cpu"))).module
+    average = moving_average(model, 0.5, NonFiniteGuard(torch.device("cpu"))).module
     assert isinstance(average, CCDM)
     assert average.encoder is model.encoder
     assert average.state_dict().keys() == model.state_dict().keys()
@@ -120,15 +121,15 @@ def test_trained_weights_move_and_are_saved() -> None:
     [
         (tiny.network_shape(3, 3), dinos.SHAPE, "one is missing"),
         (dinos.NETWORK, None, "one is missing"),
-        (dinos.NETWORK, EncoderShape("dino_vitb8"), "takes 384 channels .* dino_vitb8 makes 768 at stride 8"),
+        (dinos.NETWORK, EncoderConfig("dino_vitb8"), "takes 384 channels .* dino_vitb8 makes 768 at stride 8"),
         (
             dinos.NETWORK,
-            EncoderShape("dino_vits16", output_stride=16),
+            EncoderConfig("dino_vits16", output_stride=16),
             "at stride 8; dino_vits16 makes 384 at stride 16",
         ),
     ],
 )
-def test_encoder_that_does_not_fit_is_refused(network: Any, shape: EncoderShape | None, message: str) -> None:
+def test_encoder_that_does_not_fit_is_refused(network: Any, shape: EncoderConfig | None, message: str) -> None:
     with torch.device("meta"):
         encoder = None if shape is None else DinoEncoder(shape)
     with pytest.raises(UserError, match=message):
@@ -154,7 +155,7 @@ def dino_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def contents_of(model: CCDM, weights: Path | None) -> dict[str, Any]:
     return {
         "settings": {"feature_cond_encoder": {"weights": None if weights is None else str(weights)}},
-        **describe(dinos.NETWORK, dinos.PROCESS, model.encoder),
+        **to_config_dict(dinos.NETWORK, dinos.PROCESS, model.encoder),
         "average": model.state_dict(),
     }
 

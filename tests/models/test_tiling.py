@@ -111,7 +111,7 @@ def test_network_that_sees_less_than_the_overlap_draws_the_same_in_tiles(size: t
     (model, network), images = local_model(), tiny.images(2, size=size).double()
     whole = model.sample(images, 3, 6, sampler)
     network.seen.clear()
-    tiled = model.sample(images, 3, 6, sampler, tile=(32, 32), max_batch=5)
+    tiled = model.sample(images, 3, 6, sampler, tile=(32, 32), max_batch_size=5)
     assert len(whole.labels.unique()) == 3
     assert len(TileGrid.over(size, (32, 32), 4)) > 1
     assert torch.equal(tiled.labels, whole.labels)
@@ -136,7 +136,7 @@ def test_image_that_fits_into_a_tile_is_drawn_as_without() -> None:
 def test_samples_in_tiles_do_not_depend_on_the_batch() -> None:
     model, images = tiny.model(channel_mult=(1, 1)).double(), tiny.images(2, size=(20, 26)).double()
     together = model.sample(images, 2, 3, tile=(8, 8)).labels
-    alone = torch.cat([model.sample(image[None], 2, 3, tile=(8, 8), max_batch=1).labels for image in images])
+    alone = torch.cat([model.sample(image[None], 2, 3, tile=(8, 8), max_batch_size=1).labels for image in images])
     assert torch.equal(together, alone)
 
 

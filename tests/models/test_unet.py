@@ -9,34 +9,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.layers import time_embedding
-from models.unet import FeatureCondition, UNet, UNetShape
+from models.unet import FeatureCondition, UNet, UNetConfig
 from tests import golden_rule
 from utils.errors import UserError
 
 GOLDEN = ("unet_small", "unet_lidc_9m", "unet_features")
-SMALL = UNetShape(num_classes=3, image_channels=2, channel_mult=(1, 1, 2), attention_resolutions=(4,), num_res_blocks=1)
+SMALL = UNetConfig(
+    num_classes=3, image_channels=2, channel_mult=(1, 1, 2), attention_resolutions=(4,), num_res_blocks=1
+)
 
 
-def shape_of(settings: dict[str, Any]) -> UNetShape:
+def shape_of(settings: dict[str, Any]) -> UNetConfig:
     """The golden network's arguments in our words."""
-    names = {field.name for field in dataclasses.fields(UNetShape)} - {"feature"}
+    names = {field.name for field in dataclasses.fields(UNetConfig)} - {"feature"}
     known = {
         name: tuple(value) if isinstance(value, list) else value for name, value in settings.items() if name in names
     }
     feature = settings["feature"]
     if feature is not None:
         feature = FeatureCondition(feature["channels"], feature["output_stride"], feature["target_layer"])
-    return UNetShape(**known, feature=feature)
+    return UNetConfig(**known, feature=feature)
 
 
-def filled(shape: UNetShape) -> UNet:
+def filled(shape: UNetConfig) -> UNet:
     """A network whose output depends on all of its input."""
     network = UNet(shape).eval()
     network.load_state_dict(golden_rule.state_dict({name: p.shape for name, p in network.state_dict().items()}))
     return network
 
 
-def inputs(shape: UNetShape, height: int, width: int, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(shape: UNetConfig, height: int, width: int, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     """x_t, t and images."""
     labels = golden_rule.label_input((batch, height, width), shape.num_classes, 1)
     images = golden_rule.real_input((batch, shape.image_channels, height, width), 2)
@@ -89,13 +91,13 @@ def test_official_outputs_are_met(name: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "parameters"),
     [
-        (UNetShape(num_classes=2), 9_056_610),
-        (UNetShape(num_classes=2, channel_mult=(1, 1, 2, 3, 4)), 5.70e6),
-        (UNetShape(num_classes=20, image_channels=3, base_channels=64, channel_mult=(1, 1, 2, 2, 4, 4)), 30e6),
+        (UNetConfig(num_classes=2), 9_056_610),
+        (UNetConfig(num_classes=2, channel_mult=(1, 1, 2, 3, 4)), 5.70e6),
+        (UNetConfig(num_classes=20, image_channels=3, base_channels=64, channel_mult=(1, 1, 2, 2, 4, 4)), 30e6),
     ],
     ids=["LIDC", "official default", "Cityscapes"],
 )
-def test_networks_of_the_paper_have_their_size(shape: UNetShape, parameters: float) -> None:
+def test_networks_of_the_paper_have_their_size(shape: UNetConfig, parameters: float) -> None:
     with torch.device("meta"):
         network = UNet(shape)
     rel = 0 if isinstance(parameters, int) else 0.02
@@ -171,7 +173,7 @@ def test_images_of_a_batch_do_not_mix() -> None:
     torch.testing.assert_close(network(x_t, t, images), alone, rtol=1e-10, atol=1e-10)
 
 
-def with_features(target_layer: int) -> UNetShape:
+def with_features(target_layer: int) -> UNetConfig:
     """Features of 32 channels at the second level, whose residual blocks are input blocks 4 and 5."""
     return dataclasses.replace(SMALL, num_res_blocks=2, feature=FeatureCondition(32, 2, target_layer))
 
@@ -192,7 +194,7 @@ def test_features_join_at_the_chosen_block(target_layer: int) -> None:
 
 
 def test_released_networks_take_their_features_at_blocks_10_and_11() -> None:
-    cityscapes = UNetShape(20, 3, 64, (1, 1, 2, 2, 4, 4))
+    cityscapes = UNetConfig(20, 3, 64, (1, 1, 2, 2, 4, 4))
     assert [index for index, joint in cityscapes.joints().items() if joint.factor == 8] == [10, 11]
     for target_layer in (10, 11):
         with torch.device("meta"):
@@ -203,7 +205,7 @@ def test_released_networks_take_their_features_at_blocks_10_and_11() -> None:
 
 
 def test_first_level_may_be_wider_than_the_base() -> None:
-    network = UNet(UNetShape(3, 2, 32, (2, 1), (), 1))
+    network = UNet(UNetConfig(3, 2, 32, (2, 1), (), 1))
     assert network(*inputs(network.shape, 8, 8)).shape == (2, 3, 8, 8)
     shapes = {name: tuple(p.shape) for name, p in network.state_dict().items()}
     assert shapes["time_embed.0.weight"] == (128, 32)
@@ -259,7 +261,7 @@ def test_wrong_features_are_refused_with_the_right_shape(shape: tuple[int, ...] 
 )
 def test_impossible_shapes_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        UNetShape(num_classes=2, **settings)
+        UNetConfig(num_classes=2, **settings)
 
 
 @torch.no_grad()

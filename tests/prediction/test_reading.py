@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from checkpoints.preprocessing import Preprocessing
 from datasets.cityscapes import Cityscapes
-from datasets.preprocessing import Preprocessing
 from prediction import reading
 from prediction.reading import intensities, read_image
 from tests.prediction.dicoms import write_dicom

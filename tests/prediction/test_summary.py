@@ -11,14 +11,14 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from checkpoints.preprocessing import Preprocessing
 from datasets.cityscapes import Cityscapes
-from datasets.preprocessing import Preprocessing
+from metrics import label_frequencies
 from models import Samples
 from prediction import panel
 from prediction.classes import ClassTable
 from prediction.outputs import write_outputs
 from prediction.summary import Summary, summary_csv
-from utils.metrics import label_frequencies
 
 SAMPLES = torch.tensor([[[0, 1, 1], [0, 0, 1]], [[0, 1, 0], [0, 0, 0]], [[0, 1, 1], [0, 0, 0]]], dtype=torch.uint8)
 TWO = ClassTable.of(2)

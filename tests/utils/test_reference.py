@@ -3,9 +3,9 @@
 import pytest
 
 from tests import tiny
-from utils.config import all_keys
 from utils.reference import Line, lines, reference
 from utils.schema import EvalSettings, TrainSettings
+from utils.settings import all_keys
 
 SCHEMAS = pytest.mark.parametrize("schema", [TrainSettings, EvalSettings])
 

@@ -52,7 +52,7 @@ def test_settings_cannot_be_changed_afterwards(schema: type[BaseModel]) -> None:
         ("", "batch_size", None),
         ("", "seed", -1),
         ("", "seed", 2**63),
-        ("", "max_bad_steps", -1),
+        ("", "max_nonfinite_steps", -1),
         ("", "polyak_alpha", 1.0),
         ("", "polyak_alpha", float("nan")),
         ("", "beta_schedule", "quadratic"),

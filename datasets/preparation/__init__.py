@@ -1,0 +1,1 @@
+"""Converters from published archives to the HDF5 layout of `datasets.lidc`."""

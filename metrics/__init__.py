@@ -1,0 +1,57 @@
+"""What is measured, and how: pure functions on integer label maps, with the protocol of each in its docstring.
+
+Label maps are integer tensors, B x N x H x W (N annotators or samples); class 0 is background. Results are float64,
+one value an image where nothing else is said.
+"""
+
+from metrics.calibration import (
+    Reliability,
+    brier_score,
+    calibration_bins,
+    expected_calibration_error,
+    expected_calibration_error_from,
+    reliability,
+)
+from metrics.distribution import (
+    EnergyDistance,
+    PairwiseIoU,
+    ged,
+    ged_from,
+    hm_iou,
+    hm_iou_from,
+    max_dice_matching,
+)
+from metrics.intervals import Interval, bootstrap_interval, paired_bootstrap_interval
+from metrics.mean_map import dice_of_mean, iou_of_mean, label_frequencies
+from metrics.overlap import pairwise_dice, pairwise_iou
+from metrics.segmentation import confusion_matrix, iou_per_class, mean_iou
+from metrics.uncertainty import normalised_cross_correlation, predictive_entropy
+
+__all__ = [
+    "EnergyDistance",
+    "Interval",
+    "PairwiseIoU",
+    "Reliability",
+    "bootstrap_interval",
+    "brier_score",
+    "calibration_bins",
+    "confusion_matrix",
+    "dice_of_mean",
+    "expected_calibration_error",
+    "expected_calibration_error_from",
+    "ged",
+    "ged_from",
+    "hm_iou",
+    "hm_iou_from",
+    "iou_of_mean",
+    "iou_per_class",
+    "label_frequencies",
+    "max_dice_matching",
+    "mean_iou",
+    "normalised_cross_correlation",
+    "paired_bootstrap_interval",
+    "pairwise_dice",
+    "pairwise_iou",
+    "predictive_entropy",
+    "reliability",
+]

@@ -1,0 +1,77 @@
+"""Uncertainty maps, and how well they say where the annotators' label maps will differ from the samples."""
+
+import torch
+from torch import Tensor
+
+from metrics.label_maps import comparable
+from metrics.mean_map import label_frequencies
+
+_EPS = 1e-12
+
+
+def predictive_entropy(probabilities: Tensor) -> Tensor:
+    """Entropy of each pixel's class probabilities, in nats (divide by log 2 for bits).
+
+    Args:
+        probabilities: class probabilities, or frequencies among samples or annotators, in [0, 1], B x C x H x W.
+
+    Returns:
+        -sum_c p_c log p_c in [0, log C], with 0 log 0 = 0, in the dtype of `probabilities`, B x H x W.
+
+    A toss-up between two classes has log 2 = 0.6931 nats; a certain pixel has none:
+
+    >>> predictive_entropy(torch.tensor([[[[0.5, 1.0]], [[0.5, 0.0]]]]))
+    tensor([[[0.6931, 0.0000]]])
+    """
+    if probabilities.ndim != 4:
+        raise ValueError(f"probabilities have shape {tuple(probabilities.shape)}: expected B x C x H x W")
+    entropy: Tensor = torch.special.entr(probabilities).sum(1)
+    return entropy
+
+
+def normalised_cross_correlation(
+    labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None
+) -> Tensor:
+    """Normalised cross-correlation of the uncertainty maps: S_NCC of Baumgartner et al., *PHiSeg*, 2019.
+
+    S_NCC = E_y NCC( E_s CE(s_mean, s), E_s CE(y, s) ), where y runs over the annotators, s over the samples, s_mean
+    is the mean of the samples, CE the cross entropy of a pixel, -sum_c target_c log s_c, and NCC the correlation
+    coefficient over an image's pixels. PHiSeg's samples are softmax maps; here they are label maps, where log 0 is
+    replaced by log(eps). As NCC ignores scale and offset, that eps drops out: with f the class frequencies among
+    the samples the two maps are, up to scale, 1 - sum_c f_c^2 and 1 - f_y.
+
+    A map that is constant has no correlation: NCC is 0 there (covariance / max(product of standard deviations, 1e-12)).
+
+    Args:
+        labels: label maps of the annotators, integer, B x A x H x W.
+        samples: label maps drawn from the model, integer, B x N x H x W.
+        num_classes: number of classes, background included.
+        present: B x A, bool, the annotators who labelled each image; all by default.
+
+    Returns:
+        S_NCC in [-1, 1], float64, B.
+
+    Two samples differ in the last pixel: uncertainty [0, 0, 1/2]. Against the one annotator they err by [0, 0, 1/2]:
+
+    >>> samples = torch.tensor([[[[0, 1, 0]], [[0, 1, 1]]]])
+    >>> normalised_cross_correlation(torch.tensor([[[[0, 1, 1]]]]), samples, num_classes=2)
+    tensor([1.], dtype=torch.float64)
+
+    An annotator who instead misses the middle pixel has an error map [0, 1, 1/2], and the correlation vanishes:
+
+    >>> normalised_cross_correlation(torch.tensor([[[[0, 0, 1]]]]), samples, num_classes=2).abs() < 1e-12
+    tensor([True])
+    """
+    labels, present = comparable(labels, samples, num_classes, present)
+    frequencies = label_frequencies(samples, num_classes).double()
+    uncertainty = 1 - frequencies.square().sum(1, keepdim=True)
+    error = 1 - frequencies.gather(1, labels.long())
+    weight = present / present.sum(1, keepdim=True, dtype=torch.float64)
+    return (weight * _correlation(uncertainty, error)).sum(1)
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Correlation coefficient over the pixels of a (B x 1 x H x W) and b (B x A x H x W): B x A."""
+    a, b = (maps.flatten(2) - maps.flatten(2).mean(-1, keepdim=True) for maps in (a, b))
+    deviations = (a.square().mean(-1) * b.square().mean(-1)).sqrt()
+    return (a * b).mean(-1) / deviations.clamp(min=_EPS)

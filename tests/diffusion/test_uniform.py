@@ -1,0 +1,223 @@
+"""The process against transition matrices written out, in float64, for every pair of classes at once."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from diffusion import UniformDiffusion
+from tests.diffusion import brute_force as brute
+from utils import noise
+from utils.noise import derive_key
+
+EXACT = {"rtol": 0.0, "atol": 1e-13}
+ALL_TIMES = list(itertools.combinations(range(brute.T + 1), 2))
+ETAS = (0.0, 0.1, 0.5, 0.9, 1.0)
+
+per_classes = pytest.mark.parametrize("num_classes", brute.CLASSES)
+
+
+def times(pairs: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """t and s of every pair (s, t)."""
+    s, t = torch.tensor(pairs).unbind(1)
+    return t, s
+
+
+def random_p(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (3 * torch.randn(*shape, generator=generator, dtype=torch.float64)).softmax(1)
+
+
+@per_classes
+def test_kernel_is_the_product_of_one_step_matrices(num_classes: int) -> None:
+    process = brute.process(num_classes)
+    for s, t in ALL_TIMES:
+        kernel = process.kernel(torch.tensor([t]), torch.tensor([s]), torch.float64)
+        eye = torch.eye(num_classes, dtype=torch.float64)
+        matrix = torch.where(eye == 1, kernel.same.squeeze(), kernel.other.squeeze())
+        torch.testing.assert_close(matrix, brute.forward_matrix(process, s, t), **EXACT)
+
+
+@per_classes
+def test_posterior_is_bayes_rule_for_any_two_times(num_classes: int) -> None:
+    process = brute.process(num_classes)
+    x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
+    q = process.q_posterior(x_t, x_0, *times(ALL_TIMES))
+    expected = torch.stack([brute.posterior(process, t, s) for s, t in ALL_TIMES])
+    torch.testing.assert_close(q, expected, **EXACT)
+    torch.testing.assert_close(q.sum(1), torch.ones_like(q[:, 0]), **EXACT)
+
+
+@per_classes
+def test_reverse_step_is_the_posterior_averaged_over_x_0(num_classes: int) -> None:
+    process = brute.process(num_classes)
+    x_t, _ = brute.all_pairs(num_classes, len(ALL_TIMES))
+    p_x_0 = random_p(len(ALL_TIMES), num_classes, num_classes, num_classes)
+    p = process.p_posterior(p_x_0, x_t, *times(ALL_TIMES))
+    table = torch.stack([brute.posterior(process, t, s) for s, t in ALL_TIMES])
+    # x_t is the row of the pixel
+    expected = torch.einsum("bkho,bohw->bkhw", table, p_x_0)
+    torch.testing.assert_close(p, expected, **EXACT)
+    torch.testing.assert_close(p.sum(1), torch.ones_like(p[:, 0]), **EXACT)
+
+
+@per_classes
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
+def test_the_step_to_zero_returns_the_prediction(num_classes: int, sampler: str) -> None:
+    process = brute.process(num_classes)
+    t = torch.arange(1, brute.T + 1)
+    x_t, _ = brute.all_pairs(num_classes, len(t))
+    p_x_0 = random_p(len(t), num_classes, num_classes, num_classes)
+    step = process.p_posterior if sampler == "ancestral" else process.ddim_posterior
+    torch.testing.assert_close(step(p_x_0, x_t, t, torch.zeros_like(t)), p_x_0, **EXACT)
+
+
+@per_classes
+def test_posterior_steps_compose(num_classes: int) -> None:
+    """With the same x_0, going t -> u -> s is going t -> s."""
+    process = brute.process(num_classes)
+    chains = list(itertools.combinations((0, 1, 2, 5, brute.T - 1, brute.T), 3))
+    s, u, t = torch.tensor(chains).unbind(1)
+    x_t, x_0 = brute.all_pairs(num_classes, len(chains))
+    to_u = process.q_posterior(x_t, x_0, t, u)
+    composed = torch.zeros_like(to_u)
+    for x_u in range(num_classes):
+        composed += to_u[:, x_u : x_u + 1] * process.q_posterior(torch.full_like(x_t, x_u), x_0, u, s)
+    torch.testing.assert_close(composed, process.q_posterior(x_t, x_0, t, s), **EXACT)
+
+
+@per_classes
+def test_posterior_keeps_the_marginals(num_classes: int) -> None:
+    process = brute.process(num_classes)
+    x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
+    q = process.q_posterior(x_t, x_0, *times(ALL_TIMES))
+    for (s, t), q_s in zip(ALL_TIMES, q, strict=True):
+        marginal = torch.einsum("kto,ot->ok", q_s, brute.forward_matrix(process, 0, t))
+        torch.testing.assert_close(marginal, brute.forward_matrix(process, 0, s), **EXACT)
+
+
+@per_classes
+@pytest.mark.parametrize("eta", ETAS)
+def test_ddim_keeps_the_marginals_whatever_eta(num_classes: int, eta: float) -> None:
+    process = brute.process(num_classes)
+    x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
+    e_x_0 = F.one_hot(x_0, num_classes).movedim(-1, 1).double()
+    q = process.ddim_posterior(e_x_0, x_t, *times(ALL_TIMES), eta)
+    assert float(q.min()) >= -1e-15
+    torch.testing.assert_close(q.sum(1), torch.ones_like(q[:, 0]), **EXACT)
+    for (s, t), q_s in zip(ALL_TIMES, q, strict=True):
+        marginal = torch.einsum("kto,ot->ok", q_s, brute.forward_matrix(process, 0, t))
+        torch.testing.assert_close(marginal, brute.forward_matrix(process, 0, s), **EXACT)
+
+
+@per_classes
+def test_ddim_without_eta_keeps_as_many_pixels_as_it_can(num_classes: int) -> None:
+    """Of all processes with these marginals, given x_0, none leaves x_t where it is more often."""
+    process = brute.process(num_classes)
+    x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
+    e_x_0 = F.one_hot(x_0, num_classes).movedim(-1, 1).double()
+    q = process.ddim_posterior(e_x_0, x_t, *times(ALL_TIMES))
+    for (s, t), q_s in zip(ALL_TIMES, q, strict=True):
+        at_t, at_s = brute.forward_matrix(process, 0, t), brute.forward_matrix(process, 0, s)
+        stays = torch.einsum("kko,ok->o", q_s, at_t)
+        torch.testing.assert_close(stays, torch.minimum(at_s, at_t).sum(1), **EXACT)
+
+
+def test_ddim_with_eta_one_forgets_x_t() -> None:
+    process = brute.process(3)
+    p_x_0 = random_p(1, 3, 1, 1).expand(3, 3, 1, 1)
+    t, s = torch.full((3,), 8), torch.full((3,), 5)
+    q = process.ddim_posterior(p_x_0, torch.arange(3)[:, None, None], t, s, eta=1.0)
+    torch.testing.assert_close(q[1:], q[:1].expand(2, -1, -1, -1), **EXACT)
+    assert float((q - p_x_0).abs().max()) > 0.05
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data(), num_classes=st.integers(2, 20), fall=st.lists(st.floats(0.01, 0.99), min_size=2, max_size=6))
+def test_every_step_is_a_distribution_for_any_table(data: st.DataObject, num_classes: int, fall: list[float]) -> None:
+    table = torch.cumprod(torch.tensor([1.0, *fall], dtype=torch.float64), 0)
+    process = UniformDiffusion(num_classes, table)
+    s = data.draw(st.integers(0, len(fall) - 1))
+    t = data.draw(st.integers(s + 1, len(fall)))
+    eta = data.draw(st.floats(0, 1))
+    p_x_0 = random_p(1, num_classes, 1, num_classes, seed=data.draw(st.integers(0, 999)))
+    x_t = torch.arange(num_classes)[None, None]
+    at = (torch.tensor([t]), torch.tensor([s]))
+    for q in (process.p_posterior(p_x_0, x_t, *at), process.ddim_posterior(p_x_0, x_t, *at, eta)):
+        assert float(q.min()) >= -1e-14
+        torch.testing.assert_close(q.sum(1), torch.ones_like(q[:, 0]), **EXACT)
+
+
+def test_single_precision_agrees_with_double() -> None:
+    process = brute.process(20)
+    x_t, _ = brute.all_pairs(20, len(ALL_TIMES))
+    p_x_0 = random_p(len(ALL_TIMES), 20, 20, 20)
+    for step in (process.p_posterior, process.ddim_posterior):
+        single = step(p_x_0.float(), x_t.to(torch.uint8), *times(ALL_TIMES))
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), step(p_x_0, x_t, *times(ALL_TIMES)), rtol=1e-5, atol=1e-6)
+
+
+@per_classes
+def test_q_sample_follows_the_marginal(num_classes: int) -> None:
+    """Chi-square against the matrices; all p-values are above 1e-3 with these keys, as chance would have it."""
+    process = brute.process(num_classes, 250)
+    for t in (1, 100, 250):
+        x_0 = torch.arange(num_classes).repeat_interleave(20_000)[None, None]
+        x_t = process.q_sample(x_0, torch.tensor([t]), derive_key(7, t)[None])
+        counts = torch.zeros(num_classes, num_classes).index_put_(
+            (x_0.flatten(), x_t.flatten()), torch.ones(()), accumulate=True
+        )
+        expected = 20_000 * brute.forward_matrix(process, 0, t)
+        statistic = float(((counts - expected) ** 2 / expected).sum())
+        assert stats.chi2.sf(statistic, num_classes * (num_classes - 1)) > 1e-3
+        assert (counts.sum(1) == 20_000).all()
+
+
+def test_q_sample_depends_on_key_and_not_on_batch() -> None:
+    process = brute.process(5)
+    generator = torch.Generator().manual_seed(0)
+    x_0 = torch.randint(5, (7, 9, 11), generator=generator).to(torch.uint8)
+    t, keys = torch.randint(1, brute.T + 1, (7,), generator=generator), derive_key(torch.arange(7))
+    together = process.q_sample(x_0, t, keys)
+    alone = torch.cat([process.q_sample(x_0[i : i + 1], t[i : i + 1], keys[i : i + 1]) for i in range(7)])
+    assert together.dtype == x_0.dtype
+    assert torch.equal(together, alone)
+    assert torch.equal(together, process.q_sample(x_0, t, keys))
+    assert not torch.equal(together, process.q_sample(x_0, t, keys + 1))
+
+
+def test_q_sample_at_time_zero_is_the_data() -> None:
+    process = brute.process(5)
+    x_0 = torch.arange(5).repeat(1, 40, 200)
+    assert torch.equal(process.q_sample(x_0, torch.tensor([0]), derive_key(torch.arange(1))), x_0)
+
+
+@pytest.mark.parametrize("bits", [-1, 0])
+def test_q_sample_draws_no_class_that_does_not_exist(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest uniform there is, times C, must not round up to C."""
+    monkeypatch.setattr(noise, "_random_bits", brute.constant_bits(bits))
+    for num_classes in range(2, 257):
+        process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.0]))
+        x_0 = torch.zeros(1, 1, 1, dtype=torch.int64)
+        x_t = int(process.q_sample(x_0, torch.tensor([1]), torch.zeros(1, dtype=torch.int64)))
+        assert x_t == (num_classes - 1 if bits == -1 else 0)
+
+
+@pytest.mark.parametrize("num_classes", [-1, 0, 1, 257])
+def test_a_process_takes_2_to_256_classes(num_classes: int) -> None:
+    with pytest.raises(ValueError, match=f"num_classes is {num_classes}"):
+        UniformDiffusion(num_classes, torch.tensor([1.0, 0.5]))
+
+
+@per_classes
+def test_prior_kl_is_the_distance_of_the_last_marginal_from_uniform(num_classes: int) -> None:
+    for last in (0.5, 1e-3, 0.0):
+        process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.7, last], dtype=torch.float64))
+        q = brute.forward_matrix(process, 0, 2)[0]
+        assert float(process.prior_kl()) == pytest.approx(float(torch.xlogy(q, q * num_classes).sum()), abs=1e-13)

@@ -1,0 +1,61 @@
+"""Signals that stop a run: noted at first, and at once when they are meant."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests import tiny
+from training.signals import EXIT_PREEMPTED, SIGNALS, StopRequest, StopRequestedError, preempted_status
+
+INSISTED = """
+import os, signal
+from utils import signals
+signals.ECHO_SECONDS = 0
+stop = signals.StopRequest()
+with stop.listening():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGTERM)
+print("still here")
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_is_noted_and_stops_the_run_where_it_looks(number: signal.Signals) -> None:
+    stop = StopRequest()
+    with stop.listening():
+        stop.check()
+        os.kill(os.getpid(), number)
+        assert stop.name == number.name
+        with pytest.raises(StopRequestedError):
+            stop.check()
+
+
+def test_echoes_count_as_one() -> None:
+    stop = StopRequest()
+    with stop.listening():
+        for number in (*SIGNALS, *SIGNALS):
+            os.kill(os.getpid(), number)
+    assert stop.name == SIGNALS[0].name
+
+
+def test_a_later_signal_ends_the_process_at_once() -> None:
+    ended = subprocess.run([sys.executable, "-c", INSISTED], cwd=tiny.ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.stdout == ended.stderr == ""
+
+
+def test_whoever_took_the_signals_before_takes_them_again() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with StopRequest().listening():
+        assert signal.getsignal(signal.SIGTERM) != before[0]
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_status_tells_a_preempted_run_from_a_failed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert preempted_status() == EXIT_PREEMPTED == 75
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "some")
+    assert preempted_status() == 0

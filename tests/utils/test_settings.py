@@ -1,0 +1,216 @@
+"""From YAML and command line to settings: what wins over what, and messages that help."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.tiny import ROOT
+from utils.errors import UserError
+from utils.schema import EvalSettings, TrainSettings
+from utils.settings import load_settings, read_yaml
+
+FILE = """
+dataset_file: datasets.synthetic
+batch_size: 10
+optim: {learning_rate: 1e-3, lr_params: {power: 2}}
+recipes:
+    datasets.synthetic: {batch_size: 20, optim: {lr_params: {min_lr: 1e-5}}}
+    datasets.lidc: {batch_size: 30, max_epochs: 7}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "params.yml"
+    path.write_text(FILE, encoding="utf-8")
+    return path
+
+
+def load(path: Path, *overrides: str) -> TrainSettings:
+    return load_settings(TrainSettings, [str(path), *overrides], default_file="params.yml")
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        load(path, *overrides)
+    return str(error.value)
+
+
+def test_recipe_of_the_data_set_is_laid_over_the_common_settings(file: Path) -> None:
+    settings = load(file)
+    assert settings.batch_size == 20
+    assert settings.max_epochs == TrainSettings().max_epochs
+    assert settings.optim.learning_rate == 1e-3
+    assert (settings.optim.lr_params.power, settings.optim.lr_params.min_lr) == (2, 1e-5)
+
+
+def test_overriding_the_data_set_switches_the_recipe(file: Path) -> None:
+    settings = load(file, "dataset_file=datasets.lidc")
+    assert (settings.dataset_file, settings.batch_size, settings.max_epochs) == ("datasets.lidc", 30, 7)
+    assert settings.optim.lr_params.min_lr == TrainSettings().optim.lr_params.min_lr
+
+
+def test_data_set_without_a_recipe_takes_the_common_settings(file: Path) -> None:
+    assert load(file, "dataset_file=mine.lesions").batch_size == 10
+
+
+def test_overrides_win_over_recipes_whatever_their_place(file: Path) -> None:
+    assert load(file, "batch_size=5").batch_size == 5
+    assert load(file, "batch_size=5", "dataset_file=datasets.lidc").batch_size == 5
+    assert load(file, "optim.lr_params.min_lr=0").optim.lr_params.min_lr == 0
+
+
+def test_last_of_two_overrides_wins_and_siblings_stay(file: Path) -> None:
+    settings = load(file, "optim.learning_rate=1", "optim.learning_rate=0.5")
+    assert settings.optim.learning_rate == 0.5
+    assert settings.optim.lr_params.power == 2
+
+
+def test_overrides_may_stand_before_the_file(file: Path) -> None:
+    settings = load_settings(TrainSettings, ["batch_size=3", str(file)], default_file="nowhere.yml")
+    assert settings.batch_size == 3
+
+
+def test_default_file_is_read_where_none_is_named(file: Path) -> None:
+    assert load_settings(TrainSettings, [], default_file=str(file)).batch_size == 20
+    assert load_settings(TrainSettings, ["seed=4"], default_file=str(file)).seed == 4
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "+1e-4", "1.e-4", "1.0e-4", "0.0001"])
+def test_numbers_with_exponents_are_numbers(file: Path, text: str) -> None:
+    assert load(file, f"optim.learning_rate={text}").optim.learning_rate == 1e-4
+    file.write_text(f"optim: {{learning_rate: {text}}}\n")
+    assert load(file).optim.learning_rate == 1e-4
+
+
+def test_text_that_is_not_a_number_stays_text(file: Path) -> None:
+    assert load(file, "output_path=1e-4x").output_path == "1e-4x"
+    assert load(file, "load_from=a=b").load_from == "a=b"
+    assert load(file, "load_from=").load_from is None
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "nearest"),
+    [
+        ("batchsize=4", "batchsize", "batch_size"),
+        ("optim.learning_rte=1", "optim.learning_rte", "optim.learning_rate"),
+        ("optim.lr_params.minlr=0", "optim.lr_params.minlr", "optim.lr_params.min_lr"),
+        ("learning_rate=1", "learning_rate", "optim.learning_rate"),
+        ("unet_openai.chanel_mult=[1]", "unet_openai.chanel_mult", "unet_openai.channel_mult"),
+        ("samplng.steps=3", "samplng", "sampling"),
+    ],
+)
+def test_unknown_key_is_refused_with_the_nearest_name(file: Path, override: str, key: str, nearest: str) -> None:
+    assert f"unknown key `{key}`; did you mean `{nearest}`?" in refusal(file, override)
+
+
+def test_unknown_key_without_a_near_name_is_refused_with_all_names(file: Path) -> None:
+    message = refusal(file, "xyzzy=1")
+    assert "unknown key `xyzzy`" in message
+    assert "batch_size" in message
+    assert "optim.lr_params.min_lr" in message
+
+
+def test_unknown_key_of_the_recipe_is_refused(file: Path) -> None:
+    file.write_text("recipes: {datasets.synthetic: {batchsize: 3}}\ndataset_file: datasets.synthetic\n")
+    assert "unknown key `batchsize`" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("time_steps=0", "`time_steps` should be greater than or equal to 1, but it is 0"),
+        ("batch_size=-1", "`batch_size` should be greater than or equal to 1, but it is -1"),
+        ("batch_size=many", "`batch_size` should be a valid integer, but it is 'many'"),
+        ("batch_size=", "`batch_size` should be a valid integer, but it is nothing"),
+        ("optim.learning_rate=fast", "`optim.learning_rate` should be a valid number, but it is 'fast'"),
+        ("sampling.sampler=euler", "`sampling.sampler` should be 'ancestral' or 'ddim', but it is 'euler'"),
+        ("unet_openai.channel_mult=[1, x]", "`unet_openai.channel_mult.1` should be a valid integer, but it is 'x'"),
+        ("optim.lr_params.min_lr=1", "`optim`: lr_params.min_lr is above learning_rate"),
+        ("optim=5", "`optim` should be a valid dictionary"),
+        ("dataset_file=3", "`dataset_file` should be a valid string, but it is 3"),
+    ],
+)
+def test_value_is_refused_with_its_key_and_what_was_expected(file: Path, override: str, said: str) -> None:
+    message = refusal(file, override)
+    assert said in message
+    assert str(file) in message
+
+
+def test_all_mistakes_are_named_at_once(file: Path) -> None:
+    message = refusal(file, "time_steps=0", "batchsize=1", "optim.learning_rate=0")
+    assert all(key in message for key in ("`time_steps`", "`batchsize`", "`optim.learning_rate`"))
+
+
+def test_data_set_that_is_not_a_name_is_refused(file: Path) -> None:
+    assert "dataset_file" in refusal(file, "dataset_file=[a, b]")
+
+
+@pytest.mark.parametrize("override", ["=3", "optim.=3", ".seed=3", "optim..lr=3"])
+def test_override_without_a_key_is_refused(file: Path, override: str) -> None:
+    assert "expected key=value" in refusal(file, override)
+
+
+def test_override_that_is_not_yaml_is_refused(file: Path) -> None:
+    assert "override 'samples=[1'" in refusal(file, "samples=[1")
+
+
+def test_two_files_are_refused(file: Path) -> None:
+    assert "expected one settings file" in refusal(file, "other.yml")
+
+
+def test_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    assert "nowhere.yml cannot be read" in refusal(tmp_path / "nowhere.yml")
+
+
+def test_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    assert "cannot be read" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe\x00binary", "is not a text file"),
+        (b"a: [1, 2", "is not valid YAML"),
+        (b"a: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+        (b"a: 1\n  b: 2", "is not valid YAML"),
+        (b"- a\n- b", r"must hold settings .* it holds \['a', 'b'\]"),
+        (b"just words", "it holds 'just words'"),
+        (b"", "it holds nothing"),
+        (b"recipes: [1]", "`recipes` must map"),
+        (b"recipes: {datasets.synthetic: 3}", "`recipes` must map"),
+        (b"3: x", "unknown key `3`"),
+    ],
+)
+def test_file_that_holds_no_settings_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "params.yml"
+    path.write_bytes(content)
+    message = refusal(path)
+    assert re.search(said, message)
+    assert "\n\n" not in message
+
+
+def test_shipped_training_settings_are_valid_for_every_recipe() -> None:
+    path = ROOT / "params.yml"
+    names = list(read_yaml(path)["recipes"])
+    assert {"datasets.synthetic", "datasets.lidc"} <= set(names)
+    for name in names:
+        assert load(path, f"dataset_file={name}").dataset_file == name
+    assert load(path).dataset_file == "datasets.synthetic"
+
+
+def test_shipped_evaluation_settings_are_valid() -> None:
+    settings = load_settings(EvalSettings, [str(ROOT / "params_eval.yml")], default_file="")
+    assert settings.evaluations == [16]
+
+
+@pytest.mark.parametrize(("name", "schema"), [("params.yml", TrainSettings), ("params_eval.yml", EvalSettings)])
+def test_resolved_settings_can_be_read_back(
+    name: str, schema: type[TrainSettings] | type[EvalSettings], tmp_path: Path
+) -> None:
+    settings = load_settings(schema, [str(ROOT / name)], default_file="")
+    resolved = tmp_path / "resolved.yml"
+    resolved.write_text(yaml.safe_dump(settings.model_dump()), encoding="utf-8")
+    assert load_settings(schema, [str(resolved)], default_file="") == settings
