@@ -33,10 +33,11 @@ from evaluation.segmentation_gallery import segmentation_gallery
 from evaluation.segmentation_results import published, segmentation_csv, segmentation_json, segmentation_table
 from models import CCDM
 from models.runtime import apply_runtime_options, resolve_auto
-from training.run_dir import LOGGER, FolderLock, make_run_dir, setup_logging
+from training.run_dir import FolderLock, make_run_dir
 from utils.device import choose_device
 from utils.distributed import broadcast_from_main, is_main, local_main_first, process_group
 from utils.errors import UserError, corrupt_file_as_user_error, os_errors_as_user_error, run_script
+from utils.logs import LOGGER, setup_logging
 from utils.paths import write_atomically, write_text
 from utils.schema import EvalSettings
 from utils.settings import load_settings

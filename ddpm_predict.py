@@ -35,8 +35,9 @@ from prediction.classes import ClassTable
 from prediction.finding import find_images, output_names
 from prediction.outputs import write_outputs
 from prediction.summary import Summary, summary_csv
-from training.run_dir import LOGGER, FolderLock, make_run_dir, setup_logging
+from training.run_dir import FolderLock, make_run_dir
 from utils.errors import UserError, os_errors_as_user_error, run_script
+from utils.logs import LOGGER, setup_logging
 from utils.paths import expand_path, write_text
 from utils.schema import EvalSettings, SamplerName
 

@@ -30,13 +30,14 @@ from models.runtime import apply_runtime_options, resolve_auto
 from training.from_settings import make_encoder
 from training.initial_state import resolve_checkpoint
 from training.optimisation import NonFiniteGuard, NonFiniteSteps, SpikeWatch, clip, moving_average, polynomial_decay
-from training.run_dir import LOGGER, FolderLock, make_run_dir, setup_logging
+from training.run_dir import FolderLock, make_run_dir
 from training.signals import StopRequest, StopRequestedError, preempted_status
 from training.tensorboard import TensorBoard
 from training.validation import Validation
 from utils.device import choose_device
 from utils.distributed import all_reduce_sum, is_main, local_main_first, process_group, rank, shard, world_size
 from utils.errors import UserError, corrupt_file_as_user_error, os_errors_as_user_error, run_script
+from utils.logs import LOGGER, setup_logging
 from utils.noise import derive_key, seed_from
 from utils.paths import write_text
 from utils.schema import TrainSettings

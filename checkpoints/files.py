@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.run_dir import LOGGER
 from utils.errors import UserError
+from utils.logs import LOGGER
 from utils.paths import expand_path, write_atomically
 
 FORMAT_VERSION = 1

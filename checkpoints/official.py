@@ -28,8 +28,8 @@ from diffusion import alpha_bar_table
 from models.ccdm import ProcessConfig
 from models.dino import ARCHITECTURES, EncoderConfig
 from models.unet import FeatureCondition, UNet
-from training.run_dir import LOGGER, setup_logging
 from utils.errors import UserError, run_script
+from utils.logs import LOGGER, setup_logging
 from utils.paths import expand_path
 
 State = Mapping[str, Tensor]

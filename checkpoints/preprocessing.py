@@ -18,7 +18,7 @@ from datasets.checks import check_item
 from datasets.cityscapes import Cityscapes
 from datasets.loading import AnnotatedDataset
 from datasets.normalisation import Normalisation
-from training.run_dir import LOGGER
+from utils.logs import LOGGER
 
 _USUAL_SIZES = {
     "datasets.synthetic": (32, 32),

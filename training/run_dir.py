@@ -1,19 +1,14 @@
-"""The folder of a run: what it is called, and what is said about the run on the terminal and in its log."""
+"""The folder of a run: its name, and the lock on it."""
 
 import datetime
 import fcntl
-import logging
 import os
 import socket
 from pathlib import Path
 
-from tqdm import tqdm
-
-from utils.distributed import broadcast_from_main, is_main
+from utils.distributed import broadcast_from_main
 from utils.errors import UserError
 from utils.paths import expand_path, remove_temporary_files
-
-LOGGER = logging.getLogger("ccdm")
 
 
 def folder_name(output_path: str, dataset_file: str) -> Path:
@@ -64,28 +59,3 @@ class FolderLock:
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._file.flush()
         remove_temporary_files(folder)
-
-
-def setup_logging(folder: Path | None = None) -> None:
-    """Send the log to the terminal, and to `log.txt` in the folder; process 0 alone speaks for a run."""
-    LOGGER.setLevel(logging.INFO if is_main() else logging.ERROR)
-    LOGGER.handlers.clear()
-    LOGGER.addHandler(_Terminal())
-    if folder is not None and is_main():
-        file = _LogFile(folder / "log.txt", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        LOGGER.addHandler(file)
-
-
-class _Terminal(logging.Handler):
-    """Lines above the progress bar, if there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
-
-
-class _LogFile(logging.FileHandler):
-    """A full disk is an error to whoever logs, not a traceback on the side."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        raise

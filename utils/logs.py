@@ -1,0 +1,35 @@
+"""The log of a run: on the terminal, and in `log.txt` of its folder."""
+
+import logging
+from pathlib import Path
+
+from tqdm import tqdm
+
+from utils.distributed import is_main
+
+LOGGER = logging.getLogger("ccdm")
+
+
+def setup_logging(folder: Path | None = None) -> None:
+    """Send the log to the terminal and, given a folder, to `log.txt` in it. Only rank 0 logs more than errors."""
+    LOGGER.setLevel(logging.INFO if is_main() else logging.ERROR)
+    LOGGER.handlers.clear()
+    LOGGER.addHandler(_Terminal())
+    if folder is not None and is_main():
+        file = _LogFile(folder / "log.txt", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        LOGGER.addHandler(file)
+
+
+class _Terminal(logging.Handler):
+    """Prints through tqdm, which keeps lines and progress bars apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record))
+
+
+class _LogFile(logging.FileHandler):
+    """Raises errors such as a full disk to the caller; `logging` would print a traceback and carry on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise
