@@ -98,7 +98,7 @@ def ged_hm_iou(size: Size, device: torch.device) -> dict[str, Way]:
     long_labels, long_samples = labels.long(), samples.long()
 
     def ours() -> tuple[Tensor, Tensor]:
-        pairs = PairwiseIoU.of(labels, samples, size.num_classes)
+        pairs = PairwiseIoU.from_labels(labels, samples, size.num_classes)
         return ged_from(pairs).ged, hm_iou_from(pairs)
 
     return {"textbook": lambda: ged_and_hm_iou(long_labels, long_samples, size.num_classes), "ours": ours}

@@ -47,7 +47,7 @@ class Preprocessing:
     @property
     def normalisation(self) -> Normalisation:
         """How intensities become what the network sees."""
-        return Normalisation.of(self)
+        return Normalisation.from_dataset(self)
 
     def as_data(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
@@ -62,7 +62,7 @@ class Preprocessing:
         """
         item = dataset[0]
         check_item(item, dataset, 0)
-        mean, std = (values.flatten().tolist() for values in Normalisation.of(dataset))
+        mean, std = (values.flatten().tolist() for values in Normalisation.from_dataset(dataset))
         names, colours = (getattr(dataset, name, None) for name in ("class_names", "class_colours"))
         return Preprocessing(
             mean,

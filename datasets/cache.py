@@ -30,7 +30,7 @@ class CachedImages:
     """
 
     def __init__(self, dataset: AnnotatedDataset, device: torch.device, workers: int) -> None:
-        self.device, self.normalisation = device, Normalisation.of(dataset)
+        self.device, self.normalisation = device, Normalisation.from_dataset(dataset)
         images = _GrowingImages(self.normalisation, dataset.image_channels)
         labels: NDArray[Any] | None = None
         counts = []

@@ -65,7 +65,7 @@ class Cityscapes(Dataset[dict[str, Any]]):
         self.source, self.split, self.root = str(root), split, root
         self.size, self.original_labels = list(size), original_labels
         self._files = _find_files(root, split)
-        self._normalisation = Normalisation.of(self)
+        self._normalisation = Normalisation.from_dataset(self)
 
     def __len__(self) -> int:
         return len(self._files)

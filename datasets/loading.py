@@ -102,13 +102,13 @@ def load_dataset(dataset_file: str, split: str, dataset_params: Mapping[str, Any
     return dataset
 
 
-class ItemByItem:
+class UncachedImages:
     """A data set as it is, each item read when it is wanted."""
 
     device = torch.device("cpu")
 
     def __init__(self, dataset: AnnotatedDataset) -> None:
-        self.dataset, self.normalisation = dataset, Normalisation.of(dataset)
+        self.dataset, self.normalisation = dataset, Normalisation.from_dataset(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -139,7 +139,7 @@ def training_batches(
     """
     steps = _Steps(len(images), batch_size, first_step, last_step, seed, part)
     if not isinstance(images, TrainingImages):
-        images = ItemByItem(images)
+        images = UncachedImages(images)
     augmentation = Augmentation(pipeline, images.normalisation)
     on_cpu = images.device.type == "cpu"
     return make_loader(_TrainingView(images, augmentation, seed), steps, workers if on_cpu else 0, on_cpu)

@@ -13,7 +13,7 @@ class Normalisation(NamedTuple):
     std: Tensor
 
     @classmethod
-    def of(cls, dataset: Any) -> "Normalisation":
+    def from_dataset(cls, dataset: Any) -> "Normalisation":
         """That of a data set: its `image_mean` and `image_std`, or 0.5 and 0.5, which is [-1, 1]."""
         channels = dataset.image_channels
         values = (getattr(dataset, name, [0.5] * channels) for name in ("image_mean", "image_std"))

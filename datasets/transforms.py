@@ -48,7 +48,7 @@ def quarter_turn(images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, 
     return _where(_coin(derive_key(keys, "quarter")), turned, (images, labels))
 
 
-class ItemByItem:
+class PerItemTransform:
     """A transform of torchvision.transforms.v2 as an augmentation: one item after the other, each from its own key."""
 
     def __init__(self, transform: nn.Module, normalisation: Normalisation) -> None:
@@ -112,7 +112,7 @@ def _augmentation(name: str, normalisation: Normalisation) -> Augment:
         )
     factory = TRANSFORMS.get(name) or _imported(name)
     try:
-        return ItemByItem(factory(), normalisation)
+        return PerItemTransform(factory(), normalisation)
     except TypeError as error:
         raise UserError(f"dataset_pipeline_train: {name} cannot be called without arguments: {error}") from error
 

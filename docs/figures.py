@@ -54,7 +54,7 @@ def ged_over_samples() -> Figure:
     counts = [1, 2, 4, 8, 16, 32, _MOST_SAMPLES]
     predict, rows, spread = oracle(data, _MOST_SAMPLES, seed=0), [], []
     for batch in evaluation_batches(data, evenly_spaced_indices(len(data), _IMAGES), 16, workers=0):
-        pairs = PairwiseIoU.of(batch.labels, predict(batch).labels, data.num_classes, batch.present)
+        pairs = PairwiseIoU.from_labels(batch.labels, predict(batch).labels, data.num_classes, batch.present)
         rows.append(torch.stack([ged_from(pairs.first(n)).ged for n in counts]))
         spread.append(ged_from(pairs).diversity_samples * _MOST_SAMPLES / (_MOST_SAMPLES - 1))
     measured, delta = torch.cat(rows, 1).mean(1), float(torch.cat(spread).mean())

@@ -39,7 +39,7 @@ def measure(batch: EvaluationBatch, prediction: Prediction, num_classes: int, co
     GED, HM-IoU and sample diversity are read off one set of draws, at each of `counts` samples.
     """
     labels, present, samples = batch.labels, batch.present, prediction.labels
-    pairs = PairwiseIoU.of(labels, samples, num_classes, present)
+    pairs = PairwiseIoU.from_labels(labels, samples, num_classes, present)
     values: dict[str, Tensor] = {}
     for count in counts:
         first = pairs.first(count)

@@ -31,7 +31,7 @@ def segmentation_gallery(
     classes, count = Classes.of(data), entry.counts[-1]
     strategy, seed = settings.evaluation_vote_strategy, settings.seeds[0]
     fuser = fused_samples(model, [count], classes.kept, strategy, entry.sampling, seed, settings.max_batch_size)
-    normalisation = Normalisation.of(data)
+    normalisation = Normalisation.from_dataset(data)
     exhibits: list[Exhibit] = []
     for rank, rows in by_rank(_sorted(entry.per_seed[0], count), settings.n_validation_images).items():
         for row in rows:

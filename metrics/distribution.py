@@ -28,7 +28,7 @@ class PairwiseIoU:
 
     >>> labels = torch.tensor([[[[0, 1]], [[1, 1]]]])
     >>> samples = torch.tensor([[[[0, 1]], [[0, 0]], [[1, 1]]]])
-    >>> pairs = PairwiseIoU.of(labels, samples, num_classes=2)
+    >>> pairs = PairwiseIoU.from_labels(labels, samples, num_classes=2)
     >>> pairs.label_sample
     tensor([[[1.0000, 0.0000, 0.5000],
              [0.5000, 0.0000, 1.0000]]], dtype=torch.float64)
@@ -42,7 +42,9 @@ class PairwiseIoU:
     present: Tensor  # B x A, False where an annotator is absent
 
     @classmethod
-    def of(cls, labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None) -> "PairwiseIoU":
+    def from_labels(
+        cls, labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None
+    ) -> "PairwiseIoU":
         """Compare all label maps (B x A x H x W) and samples (B x N x H x W) of each image.
 
         `present` (B x A, bool) marks the annotators who labelled an image; the maps of the others are not looked at.
@@ -87,7 +89,7 @@ def ged(labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | Non
                    diversity_labels=tensor([0.2500], dtype=torch.float64),
                    diversity_samples=tensor([0.], dtype=torch.float64))
     """
-    return ged_from(PairwiseIoU.of(labels, samples, num_classes, present))
+    return ged_from(PairwiseIoU.from_labels(labels, samples, num_classes, present))
 
 
 def ged_from(pairs: PairwiseIoU) -> EnergyDistance:
@@ -114,7 +116,7 @@ def hm_iou(labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | 
     >>> hm_iou(labels, samples=torch.tensor([[[[0, 1]]]]), num_classes=2)
     tensor([0.7500], dtype=torch.float64)
     """
-    return hm_iou_from(PairwiseIoU.of(labels, samples, num_classes, present))
+    return hm_iou_from(PairwiseIoU.from_labels(labels, samples, num_classes, present))
 
 
 def hm_iou_from(pairs: PairwiseIoU) -> Tensor:

@@ -131,7 +131,7 @@ def test_training_step_moves_weights_and_average(model: CCDM) -> None:
 def test_metrics_are_equal(num_classes: int) -> None:
     size = dataclasses.replace(SIZE, num_classes=num_classes)
     labels, samples = random_shapes(size, 4, CPU, 0), random_shapes(size, 6, CPU, 1)
-    pairs = PairwiseIoU.of(labels, samples, num_classes)
+    pairs = PairwiseIoU.from_labels(labels, samples, num_classes)
     ged, hm_iou = ged_and_hm_iou(labels.long(), samples.long(), num_classes)
     torch.testing.assert_close(ged, ged_from(pairs).ged)
     torch.testing.assert_close(hm_iou, hm_iou_from(pairs))

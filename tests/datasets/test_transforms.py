@@ -32,7 +32,7 @@ class Upright(v2.RandomVerticalFlip):
 
 
 def augmentation(names: list[str], dataset: type = OneChannel) -> Augmentation:
-    return Augmentation(names, Normalisation.of(dataset))
+    return Augmentation(names, Normalisation.from_dataset(dataset))
 
 
 def keys(number: int, seed: int = 0) -> Tensor:
@@ -119,7 +119,7 @@ def test_no_names_change_nothing() -> None:
 
 
 def test_colour_jitter_changes_colours_inside_their_range_and_no_label() -> None:
-    normalisation = Normalisation.of(Photographs)
+    normalisation = Normalisation.from_dataset(Photographs)
     images = normalisation.apply(torch.rand(20, 3, 6, 6, generator=torch.Generator().manual_seed(0)))
     labels = torch.randint(5, (20, 6, 6), dtype=torch.uint8)
     jittered, maps = augmentation(["colorjitter"], Photographs)(images, labels, keys(20))

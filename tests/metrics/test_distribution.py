@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from metrics import PairwiseIoU, ged, ged_from, hm_iou, hm_iou_from, max_dice_matching, pairwise_dice
 from tests.metrics import reference
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=25, deadline=None)
 
@@ -26,7 +26,9 @@ def label_sets(draw):
 @pytest.mark.parametrize("name", ["binary", "multiclass"])
 def test_golden_numbers(name):
     golden = np.load(GOLDEN / f"metrics_{name}.npz")
-    pairs = PairwiseIoU.of(*(torch.from_numpy(golden[k]) for k in ("labels", "samples")), int(golden["num_classes"]))
+    pairs = PairwiseIoU.from_labels(
+        *(torch.from_numpy(golden[k]) for k in ("labels", "samples")), int(golden["num_classes"])
+    )
     for key, value in {**ged_from(pairs)._asdict(), "hm_iou": hm_iou_from(pairs)}.items():
         np.testing.assert_allclose(value.numpy(), golden[key], atol=1e-6, err_msg=key)
 
@@ -69,7 +71,7 @@ def test_published_best_sample_alternative_is_never_smaller():
 
 def test_first_samples_are_the_samples_drawn_first():
     labels, samples = reference.random_maps(3, (2, 4, 6, 6), 7), reference.random_maps(3, (2, 8, 6, 6), 8)
-    pairs = PairwiseIoU.of(labels, samples, 3)
+    pairs = PairwiseIoU.from_labels(labels, samples, 3)
     for n in (1, 4, 8):
         assert torch.equal(ged_from(pairs.first(n)).ged, ged(labels, samples[:, :n], 3).ged)
         assert torch.equal(hm_iou_from(pairs.first(n)), hm_iou(labels, samples[:, :n], 3))
