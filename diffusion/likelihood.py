@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
+from diffusion.process import Process
 from diffusion.samplers import Denoiser
-from diffusion.uniform import UniformDiffusion
 from utils.noise import derive_key
 
 
-def bits_per_pixel(process: UniformDiffusion, denoiser: Denoiser, x_0: Tensor, keys: Tensor) -> Tensor:
+def bits_per_pixel(process: Process, denoiser: Denoiser, x_0: Tensor, keys: Tensor) -> Tensor:
     """An unbiased estimate of the bound on -log2 p(x_0 | image), divided by the number of pixels: float64 of shape B.
 
         -log p(x_0 | image) <= E_q sum_{t=1..T} KL_t + KL( q(x_T | x_0) || uniform )

@@ -1,47 +1,53 @@
-"""From noise to a label map: time grids, the two kinds of step, and the loop."""
+"""Sampling: time grids, the distributions that one step can draw from, and the loop from noise to a label map.
+
+A new sampler is a function that returns the distribution of x_s, and a line in `SAMPLERS`.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from diffusion.uniform import UniformDiffusion, at_least_float32
+from diffusion.process import Process, at_least_float32
+from utils.config import Config, Positive, choice_of
 from utils.errors import UserError
-from utils.noise import derive_key, exponential, uniform
+from utils.noise import derive_key, exponential
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Maps label maps x_t (B x H x W) and times t (B) to logits of p(x_0 | x_t) (B x C x H x W)."""
 
-Posterior = Callable[[UniformDiffusion, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+StepDistribution = Callable[[Process, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+"""Maps (process, p(x_0 | x_t), x_t, t, s, eta) to the probabilities of x_s (B x num_states x H x W)."""
 
-LastStep = Literal["argmax", "draw"]
+DEFAULT_STEPS = 25
 
 
-def ancestral(process: UniformDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
-    """The exact reverse step for any s < t (paper, Eq. 12). It has no eta."""
+def ancestral(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
+    """The exact reverse step for any s < t (paper, Eq. 12); eta is not used."""
     return process.p_posterior(p, x_t, t, s)
 
 
-def ddim(process: UniformDiffusion, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
+def ddim(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
     """The step that keeps x_t where it can (Song et al. 2021, appendix A).
 
-    eta = 1 redraws every pixel. With correlated pixels only eta = 0 tends to their joint distribution as steps are
-    added; any eta > 0 redraws so much that an error stays.
+    eta = 1 redraws every pixel. With correlated pixels only eta = 0 converges to the joint distribution as steps are
+    added; any eta > 0 redraws so much that an error remains.
     """
     return process.ddim_posterior(p, x_t, t, s, eta)
 
 
-SAMPLERS: dict[str, Posterior] = {"ancestral": ancestral, "ddim": ddim}
+SAMPLERS: dict[str, StepDistribution] = {"ancestral": ancestral, "ddim": ddim}
 
 
 def time_grid(alpha_bar: Tensor, steps: int) -> list[int]:
     """T = t_0 > t_1 > ... > t_K = 0 in K = `steps` jumps, each over the same part of the angle arccos(abar_t).
 
-    Near T, where little is decided, jumps are longer than near 0. With the exact denoiser of a joint distribution, and
-    with trained ones, samples of few steps are closer to the truth than on a grid that is even in t. All T steps visit
-    every time, whatever the table.
+    Jumps are longer near T, where little is decided, than near 0. With exact denoisers of joint distributions and with
+    trained ones, few steps give samples closer to the truth than on a grid that is even in t. With K = T the grid
+    visits every time, for any table.
 
     Args:
         alpha_bar: table of T + 1 values, see `diffusion.schedules`.
@@ -52,7 +58,7 @@ def time_grid(alpha_bar: Tensor, steps: int) -> list[int]:
     """
     last = len(alpha_bar) - 1
     if not 1 <= steps <= last:
-        raise UserError(f"{steps} sampling steps asked for; the process has {last}: take 1 to {last}")
+        raise UserError(f"{steps} sampling steps requested, but the process has {last}; choose 1 to {last}")
     angle = alpha_bar.double().arccos()
     even = torch.linspace(float(angle[-1]), 0, steps + 1, dtype=torch.float64)
     grid: list[int] = (angle[:, None] - even).abs().argmin(0).tolist()
@@ -62,8 +68,33 @@ def time_grid(alpha_bar: Tensor, steps: int) -> list[int]:
     return [min(t, last - k) for k, t in enumerate(grid)]
 
 
+class SamplingConfig(Config):
+    """How label maps are sampled."""
+
+    steps: Positive | None = Field(
+        None, description=f"steps of the sampler; `null`: {DEFAULT_STEPS}, or all of a process that has fewer"
+    )
+    sampler: choice_of(SAMPLERS) = Field("ancestral", description="distribution that each step draws from")  # type: ignore[valid-type]
+    eta: float = Field(0.0, ge=0, le=1, description="ddim only: 0 keeps most pixels, 1 redraws all")
+    last_step: Literal["argmax", "draw"] | None = Field(
+        None,
+        description="how the last step's probabilities become a label map; `null`: argmax, or draw for a classifier",
+    )
+
+    def resolve(self, process: Process) -> "SamplingConfig":
+        """Fill in the defaults that depend on the process.
+
+        Raises:
+            UserError: if more steps are requested than the process has.
+        """
+        steps = min(DEFAULT_STEPS, process.time_steps) if self.steps is None else self.steps
+        if steps > process.time_steps:
+            raise UserError(f"{steps} sampling steps requested, but the process has {process.time_steps} time steps")
+        return self.model_copy(update={"steps": steps, "last_step": self.last_step or process.last_step})
+
+
 class Step(NamedTuple):
-    """What the loop knows after a step from t to s."""
+    """The state of the reverse process after a step from t to s."""
 
     s: int
     x_s: Tensor
@@ -71,58 +102,47 @@ class Step(NamedTuple):
 
 
 def reverse_process(
-    process: UniformDiffusion,
-    denoiser: Denoiser,
-    keys: Tensor,
-    shape: tuple[int, int],
-    *,
-    steps: int,
-    sampler: str = "ancestral",
-    eta: float = 0.0,
-    last_step: LastStep = "argmax",
+    process: Process, denoiser: Denoiser, keys: Tensor, shape: tuple[int, int], sampling: SamplingConfig
 ) -> Iterator[Step]:
-    """Run the chain from uniform noise at T down to 0 and yield every step, the finished label map last.
+    """Run the process from noise at T down to 0 and yield every step, the finished label map last.
 
     Args:
         denoiser: the network with its image bound to it.
         keys: int64 of shape B, one per label map; all noise is a function of (key, time, pixel, class).
         shape: H, W.
-        steps: number of steps K, 1 to T.
-        sampler: "ancestral" or "ddim"; `eta` belongs to ddim.
-        last_step: the label map at s = 0 is the arg max of the last step's probabilities, or a draw from them.
 
     Yields:
-        `Step`: the time reached, the label maps there (B x H x W, uint8) and the probabilities they were drawn from.
+        `Step`: the time reached, the label maps at that time (B x H x W, uint8), and the probabilities that they were
+        drawn from (B x num_states x H x W).
 
     Raises:
-        UserError: for a sampler or last step that does not exist, an impossible number of steps, or eta outside [0, 1].
+        UserError: if more steps are requested than the process has.
     """
-    if sampler not in SAMPLERS:
-        raise UserError(f"unknown sampler {sampler!r}; there are: {', '.join(SAMPLERS)}")
-    if last_step not in get_args(LastStep):
-        raise UserError(f"unknown last_step {last_step!r}; there are: {', '.join(get_args(LastStep))}")
-    if not 0 <= eta <= 1:
-        raise UserError(f"eta is {eta}; it lies between 0 and 1")
-    grid = time_grid(process.alpha_bar_cpu, steps)
-    return _run_chain(process, denoiser, keys, shape, grid, SAMPLERS[sampler], eta, last_step)
+    sampling = sampling.resolve(process)
+    assert sampling.steps is not None
+    return _run(process, denoiser, keys, shape, time_grid(process.alpha_bar_cpu, sampling.steps), sampling)
 
 
-def _run_chain(
-    process: UniformDiffusion,
+def prior_sample(process: Process, keys: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The x_T that `reverse_process` starts from: B x H x W, uint8."""
+    return process.sample_prior(derive_key(keys, "x_T"), shape)
+
+
+def _run(
+    process: Process,
     denoiser: Denoiser,
     keys: Tensor,
     shape: tuple[int, int],
     grid: list[int],
-    posterior: Posterior,
-    eta: float,
-    last_step: LastStep,
+    sampling: SamplingConfig,
 ) -> Iterator[Step]:
-    x = uniform(derive_key(keys, "x_T"), shape).mul_(process.num_classes).to(torch.uint8)
+    step_distribution = SAMPLERS[sampling.sampler]
+    x = prior_sample(process, keys, shape)
     for time, next_time in itertools.pairwise(grid):
         t, s = (torch.full_like(keys, value) for value in (time, next_time))
         p_x_0 = at_least_float32(denoiser(x, t)).softmax(1)
-        probabilities = posterior(process, p_x_0, x, t, s, eta)
-        if next_time == 0 and last_step == "argmax":
+        probabilities = step_distribution(process, p_x_0, x, t, s, sampling.eta)
+        if next_time == 0 and sampling.last_step == "argmax":
             x = probabilities.argmax(1).to(torch.uint8)
         else:
             x = draw(probabilities, derive_key(keys, next_time))
@@ -130,7 +150,7 @@ def _run_chain(
 
 
 def draw(probabilities: Tensor, keys: Tensor) -> Tensor:
-    """One class per pixel from B x C x H x W probabilities with the noise of `keys` (B): B x H x W, uint8.
+    """Draw one class per pixel from B x C x H x W probabilities with the noise of `keys` (B): B x H x W, uint8.
 
     An exponential race, which is the Gumbel-max trick without its logarithm.
     """

@@ -1,6 +1,7 @@
-"""Tables of alpha-bar, the one sequence from which everything else about the process is derived.
+"""Noise schedules: tables of alpha-bar, from which everything else about a process is derived.
 
-A table has T + 1 entries and is indexed by the time itself: entry 0 is 1 (the data), entry T is close to 0 (noise).
+A table has T + 1 entries and is indexed by the time itself: entry 0 is 1 (the data), entry T is close to 0 (noise). A
+new schedule is a function of T (and its own parameters) and a line in `SCHEDULES`.
 """
 
 import inspect
@@ -33,12 +34,7 @@ def linear(time_steps: int, first: float = 0.01, last: float = 0.2) -> Tensor:
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, dim=0)])
 
 
-def single_jump(time_steps: int) -> Tensor:
-    """abar = 1, 0: one jump to pure noise. Undoing it in one step is plain pixel-wise classification."""
-    return torch.cat([torch.ones(1, dtype=torch.float64), torch.zeros(time_steps, dtype=torch.float64)])
-
-
-SCHEDULES: dict[str, Callable[..., Tensor]] = {"cosine": cosine, "linear": linear, "single_jump": single_jump}
+SCHEDULES: dict[str, Callable[..., Tensor]] = {"cosine": cosine, "linear": linear}
 
 
 def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor:
@@ -48,21 +44,21 @@ def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor
         UserError: for an unknown schedule, fewer than one step, or settings that give no decreasing table in (0, 1].
     """
     if schedule not in SCHEDULES:
-        raise UserError(f"unknown schedule {schedule!r}; there are: {', '.join(SCHEDULES)}")
+        raise UserError(f"unknown schedule {schedule!r}; choose from: {', '.join(SCHEDULES)}")
     if time_steps < 1:
         raise UserError(f"time_steps is {time_steps}; a process needs at least 1 step")
     try:
         inspect.signature(SCHEDULES[schedule]).bind(time_steps, **settings)
     except TypeError as error:
-        takes = ", ".join(list(inspect.signature(SCHEDULES[schedule]).parameters)[1:])
-        raise UserError(f"beta_schedule_params: {error}; the {schedule} schedule takes: {takes}") from error
+        accepted = ", ".join(list(inspect.signature(SCHEDULES[schedule]).parameters)[1:])
+        raise UserError(f"beta_schedule_params: {error}; the {schedule} schedule accepts: {accepted}") from error
     table = SCHEDULES[schedule](time_steps, **settings)
     if not bool((table[1:] < table[:-1]).all()) or float(table[-1]) < 0:
         raise UserError(f"the {schedule} schedule with {time_steps} steps and {settings} does not decrease from 1 to 0")
     if float(table[-1]) > _SIGNAL_LEFT:
         warnings.warn(
             f"alpha_bar_T = {float(table[-1]):.2g} with {time_steps} steps: x_T still carries signal that sampling, "
-            f"which starts from pure noise, does not have; take more time steps",
+            f"which starts from pure noise, does not have; use more time steps",
             stacklevel=2,
         )
     return table

@@ -1,57 +1,59 @@
-"""The categorical diffusion process: each pixel's class forgets itself by a chain that jumps to a uniform class.
+"""The process of CCDM: with some probability a pixel's class is replaced by one drawn uniformly from all classes.
 
-Label maps are integers of shape B x H x W, probabilities and logits B x C x H x W. Times are integers of shape B with
-0 <= s < t <= T; t = 0 is the data. All formulas act per pixel and cost O(C), because the forward kernel between two
-times has only two distinct values, one for "same class" and one for "other class".
+All formulas cost O(C) per pixel, because the forward kernel between two times has only two distinct values, one for
+"same class" and one for "other class".
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 
 from diffusion.kl import Kernel, PosteriorKL
-from utils.errors import UserError
+from diffusion.process import Process, at_least_float32, per_pixel
+from diffusion.schedules import SCHEDULES, alpha_bar_table
+from utils.config import Config, Positive, choice_of
 from utils.noise import derive_key, uniform
 
 
-class UniformDiffusion(nn.Module):
-    """The process of the paper (Sec. 3; Hoogeboom et al. 2021), fixed by one table abar_0 = 1 > abar_1 > ... > abar_T:
+class UniformConfig(Config):
+    """Length and noise schedule of the process."""
+
+    time_steps: Positive = Field(250, description="T, the number of steps of the process")
+    beta_schedule: choice_of(SCHEDULES) = Field("cosine", description="schedule of alpha-bar")  # type: ignore[valid-type]
+    beta_schedule_params: dict[str, float] = Field({}, description="parameters of the schedule")
+
+
+class UniformDiffusion(Process):
+    """The process of the paper (Sec. 3; Hoogeboom et al. 2021), defined by one table abar_0 = 1 > abar_1 > ... >
+    abar_T:
 
         q(x_t | x_0) = Cat( abar_t e(x_0) + (1 - abar_t) / C )
 
     Args:
-        num_classes: C, from 2 to 256 (a class fits one byte).
+        num_classes: C, from 2 to 256.
         alpha_bar: table of T + 1 values, indexed by the time itself (see `diffusion.schedules`).
-
-    Attributes:
-        alpha_bar_cpu: the table in the CPU's memory, wherever the process is: who plans a chain need not wait for a
-            device.
     """
-
-    alpha_bar: Tensor
-
-    def __init__(self, num_classes: int, alpha_bar: Tensor) -> None:
-        super().__init__()
-        if not 2 <= num_classes <= 256:
-            raise UserError(f"num_classes is {num_classes}; a categorical process takes 2 to 256 classes")
-        self.num_classes = num_classes
-        self.time_steps = len(alpha_bar) - 1
-        self.alpha_bar_cpu = alpha_bar.double()
-        self.register_buffer("alpha_bar", self.alpha_bar_cpu.clone(), persistent=False)
 
     def kernel(self, t: Tensor, s: Tensor | int, dtype: torch.dtype) -> Kernel:
         """q(x_t | x_s) for s <= t, with values of shape B x 1 x 1 x 1."""
         a = self.alpha_bar[t] / self.alpha_bar[s]
-        return Kernel(_per_pixel(a, dtype), _per_pixel((1 - a) / self.num_classes, dtype))
+        return Kernel(per_pixel(a, dtype), per_pixel((1 - a) / self.num_classes, dtype))
 
-    def q_sample(self, x_0: Tensor, t: Tensor, key: Tensor) -> Tensor:
-        """A draw of x_t given x_0 (B x H x W), with the noise of `key` (int64 of shape B; see `utils.noise`)."""
-        keep = _per_pixel(self.alpha_bar[t], torch.float32)[:, 0]
+    def sample_prior(self, keys: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Draw a uniform class at every pixel: B x H x W, uint8."""
+        return uniform(keys, shape).mul_(self.num_classes).to(torch.uint8)
+
+    def q_sample(self, x_0: Tensor, t: Tensor, keys: Tensor) -> Tensor:
+        """Draw x_t given x_0 (B x H x W); the noise is a function of `keys` (int64, B; see `utils.noise`)."""
+        keep = per_pixel(self.alpha_bar[t], torch.float32)[:, 0]
         shape = tuple(x_0.shape[1:])
-        redrawn = uniform(derive_key(key, "class"), shape).mul_(self.num_classes).to(x_0.dtype)
-        return torch.where(uniform(derive_key(key, "keep"), shape) < keep, x_0, redrawn)
+        redrawn = uniform(derive_key(keys, "class"), shape).mul_(self.num_classes).to(x_0.dtype)
+        return torch.where(uniform(derive_key(keys, "keep"), shape) < keep, x_0, redrawn)
 
     def q_posterior(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """q(x_s | x_t, x_0) for any s < t, B x C x H x W in float64: exact, however far the times are apart.
+        """q(x_s | x_t, x_0) for any s < t: B x C x H x W, float64, exact for any distance between the two times.
 
         [a 1(k = x_t) + (1-a)/C] [abar_s 1(k = x_0) + (1-abar_s)/C] / [abar_t 1(x_t = x_0) + (1-abar_t)/C],
         with a = abar_t / abar_s.
@@ -61,7 +63,7 @@ class UniformDiffusion(nn.Module):
     def p_posterior(self, p_x_0: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """p(x_s | x_t) for any s < t, given the network's p(x_0 | x_t) (paper, Eq. 12): B x C x H x W, in its dtype.
 
-        The sum over x_0 of q(x_s | x_t, x_0) p(x_0 | x_t), in closed form. It is p itself at s = 0.
+        The sum over x_0 of q(x_s | x_t, x_0) p(x_0 | x_t) in closed form; at s = 0 it is p(x_0 | x_t) itself.
         """
         step = self.kernel(t, s, p_x_0.dtype)
         is_x_t = self._is_class(x_t).to(p_x_0.dtype)
@@ -72,16 +74,16 @@ class UniformDiffusion(nn.Module):
 
             Cat( sigma e(x_t) + (abar_s - sigma abar_t) p + ((1-abar_s) - (1-abar_t) sigma) / C )
 
-        with sigma = (1-eta) (1-abar_s) / (1-abar_t). At eta = 1 every pixel is drawn anew from q(x_s | p).
+        with sigma = (1-eta) (1-abar_s) / (1-abar_t). At eta = 1 every pixel is redrawn from q(x_s | p).
         """
         abar_s, abar_t = self.alpha_bar[s], self.alpha_bar[t]
         sigma = (1 - eta) * (1 - abar_s) / (1 - abar_t)
-        weight, keep = (_per_pixel(value, p_x_0.dtype) for value in (abar_s - sigma * abar_t, sigma))
-        rest = _per_pixel(((1 - abar_s) - (1 - abar_t) * sigma) / self.num_classes, p_x_0.dtype)
+        weight, keep = (per_pixel(value, p_x_0.dtype) for value in (abar_s - sigma * abar_t, sigma))
+        rest = per_pixel(((1 - abar_s) - (1 - abar_t) * sigma) / self.num_classes, p_x_0.dtype)
         return weight * p_x_0 + (keep * self._is_class(x_t) + rest)
 
     def kl(self, logits: Tensor, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
-        """KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, float32 at least.
+        """KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, at least float32.
 
         At t = 1 it is the cross entropy of x_0. See `diffusion.kl` for the closed form.
         """
@@ -92,15 +94,8 @@ class UniformDiffusion(nn.Module):
         kl: Tensor = PosteriorKL.apply(logits, x_t, x_0, (s == 0)[:, None, None, None], *kernels)
         return kl[:, 0]
 
-    def loss(self, logits: Tensor, x_t: Tensor, x_0: Tensor, t: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """The training loss of every image: KL summed over pixels, each weighted by the class of x_0. Shape B, nats."""
-        kl = self.kl(logits, x_t, x_0, t)
-        if class_weights is not None:
-            kl = kl * class_weights.to(kl.dtype)[x_0.long()]
-        return kl.sum((1, 2))
-
     def prior_kl(self) -> Tensor:
-        """KL( q(x_T | x_0) || uniform ) of one pixel, in nats: the same for every x_0. A float64 scalar."""
+        """KL( q(x_T | x_0) || uniform ) of one pixel, in nats, the same for every x_0: a float64 scalar."""
         last = torch.tensor([self.time_steps], device=self.alpha_bar.device)
         last_kernel = self.kernel(last, 0, torch.float64)
         same, other, num_classes = last_kernel.same.squeeze(), last_kernel.other.squeeze(), self.num_classes
@@ -116,10 +111,15 @@ class UniformDiffusion(nn.Module):
         return x[:, None] == torch.arange(self.num_classes, dtype=x.dtype, device=x.device)[:, None, None]
 
 
-def at_least_float32(logits: Tensor) -> Tensor:
-    """Half precision raised to single, in which softmax, loss and posterior are computed; double stays double."""
-    return logits if logits.dtype == torch.float64 else logits.float()
+def get_process(num_classes: int, **params: Any) -> UniformDiffusion:
+    """Create the process for C classes; `params` are the fields of `UniformConfig`.
 
-
-def _per_pixel(value: Tensor, dtype: torch.dtype) -> Tensor:
-    return value.to(dtype)[:, None, None, None]
+    Raises:
+        ValidationError: for parameters that `UniformConfig` refuses.
+        UserError: for a schedule that does not decrease from 1 to 0.
+    """
+    config = UniformConfig(**params)
+    table = alpha_bar_table(config.beta_schedule, config.time_steps, **config.beta_schedule_params)
+    process = UniformDiffusion(num_classes, table)
+    process.config = config
+    return process

@@ -1,6 +1,7 @@
 """Networks, encoders, and CCDM, which joins them with a diffusion process. Nothing here reads files or settings."""
 
-from models.ccdm import CCDM, ProcessConfig, SampleChunk, Samples, SamplingOptions
+from models.build import ModelConfig, Part, build_network, build_process
+from models.ccdm import CCDM, SampleChunk, Samples
 from models.dino import DinoEncoder, Encoder, EncoderConfig, FrozenEncoder
 from models.unet import FeatureCondition, UNet, UNetConfig
 
@@ -11,10 +12,12 @@ __all__ = [
     "EncoderConfig",
     "FeatureCondition",
     "FrozenEncoder",
-    "ProcessConfig",
+    "ModelConfig",
+    "Part",
     "SampleChunk",
     "Samples",
-    "SamplingOptions",
     "UNet",
     "UNetConfig",
+    "build_network",
+    "build_process",
 ]

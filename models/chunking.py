@@ -1,4 +1,4 @@
-"""How many label maps go through the network at once."""
+"""How many label maps go through the network together."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -6,35 +6,35 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-Drawn = TypeVar("Drawn")
+Result = TypeVar("Result")
 
-# On two CPU cores packs that fit the caches were up to 4 times faster than 256 maps of 32 x 32, and two maps of
-# 128 x 128 a quarter faster than one; CUDA is not measured.
+# On two CPU cores, chunks that fit into the caches were up to 4 times faster than 256 maps of 32 x 32, and two maps of
+# 128 x 128 a quarter faster than one; CUDA has not been measured.
 _PIXELS = {"cuda": 2**20, "cpu": 2**15}
 
 
 def default_chunk_size(height: int, width: int, device: torch.device) -> int:
-    """As many label maps as keep the device busy; more of them would take more memory and no less time."""
+    """Number of label maps that keeps the device busy; more would take more memory but no less time."""
     return max(1, _PIXELS[device.type] // (height * width))
 
 
-def run_in_chunks(draw: Callable[[Tensor], Drawn], items: Tensor, size: int) -> Iterator[Drawn]:
-    """`draw` for all items, `size` at a time, or half as many as often as the device's memory does not hold them."""
+def run_in_chunks(run: Callable[[Tensor], Result], items: Tensor, size: int) -> Iterator[Result]:
+    """Call `run` with `size` items at a time, and with half as many whenever the device runs out of memory."""
     while len(items) > 0:
-        pack = items[:size]
-        drawn = _unless_out_of_memory(draw, pack)
-        if drawn is None:
-            size = len(pack) // 2
+        chunk = items[:size]
+        result = _unless_out_of_memory(run, chunk)
+        if result is None:
+            size = len(chunk) // 2
             torch.cuda.empty_cache()
             continue
-        yield drawn
+        yield result
         items = items[size:]
 
 
-def _unless_out_of_memory(draw: Callable[[Tensor], Drawn], pack: Tensor) -> Drawn | None:
+def _unless_out_of_memory(run: Callable[[Tensor], Result], chunk: Tensor) -> Result | None:
     try:
-        return draw(pack)
+        return run(chunk)
     except torch.OutOfMemoryError:
-        if len(pack) == 1:
+        if len(chunk) == 1:
             raise
         return None

@@ -4,17 +4,15 @@ Amir et al. 2021 (*Deep ViT Features as Dense Visual Descriptors*) found them to
 best Cityscapes model is conditioned on them.
 """
 
-import dataclasses
 import math
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from checkpoints.weights import weights_digest
-from models.feature_cache import FeatureCache
+from utils.config import Config, Positive, choice_of
 from utils.errors import UserError
 
 _BLOCKS = 12
@@ -37,53 +35,47 @@ ARCHITECTURES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class EncoderConfig:
-    """All that is needed to build an encoder, but for its weights.
+class EncoderConfig(Config):
+    """Which features a network is conditioned on."""
 
-    Attributes:
-        model: one of `ARCHITECTURES`.
-        source_layer: the block whose keys are taken, 0 to 11.
-        output_stride: pixels from one feature to the next; less than the patch's side makes patches overlap.
-        train: whether its weights are trained with the network's.
-    """
+    model: choice_of(ARCHITECTURES) = Field(  # type: ignore[valid-type]
+        "dino_vits8", description="transformer: small or base, patches of 8 or 16 pixels"
+    )
+    source_layer: Annotated[int, Field(ge=0, lt=_BLOCKS)] = Field(
+        _BLOCKS - 1, description="transformer block whose attention keys are the features"
+    )
+    output_stride: Positive = Field(8, description="pixels per feature; below the patch size, patches overlap")
+    train: bool = Field(False, description="whether the encoder is trained together with the network")
 
-    model: str = "dino_vits8"
-    source_layer: int = _BLOCKS - 1
-    output_stride: int = 8
-    train: bool = False
-
-    def __post_init__(self) -> None:
-        if self.model not in ARCHITECTURES:
-            raise UserError(f"unknown encoder {self.model!r}; there are: {', '.join(ARCHITECTURES)}")
-        if not 0 <= self.source_layer < _BLOCKS:
-            raise UserError(f"source_layer is {self.source_layer}; {self.model} has the blocks 0 to {_BLOCKS - 1}")
-        if self.output_stride < 1 or self.architecture.patch_size % self.output_stride:
-            raise UserError(
-                f"output_stride is {self.output_stride}; it must divide the {self.architecture.patch_size} pixels of "
-                f"the patches of {self.model}"
+    @model_validator(mode="after")
+    def _check(self) -> "EncoderConfig":
+        if self.architecture.patch_size % self.output_stride:
+            raise ValueError(
+                f"output_stride is {self.output_stride}; it must divide the patch size of {self.model}, "
+                f"{self.architecture.patch_size} pixels"
             )
+        return self
 
     @property
     def architecture(self) -> Architecture:
-        """The transformer of that name."""
+        """The transformer with that name."""
         return ARCHITECTURES[self.model]
 
 
 class DinoEncoder(nn.Module):
-    """The transformer up to the keys of the chosen block. Parameter names are timm's, and DINO's, under `vit.`."""
+    """The transformer up to the keys of the chosen block. Parameters have the names of timm and DINO, under `vit.`."""
 
     vit: Any  # timm's models are not typed
 
-    def __init__(self, shape: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         import timm  # takes seconds, and only this encoder needs it
 
-        self.shape = shape
-        self.vit = timm.create_model(shape.architecture.timm_name, num_classes=0, weight_init="skip")
-        for unused in (*self.vit.blocks[shape.source_layer + 1 :], self.vit.norm):
+        self.config = config
+        self.vit = timm.create_model(config.architecture.timm_name, num_classes=0, weight_init="skip")
+        for unused in (*self.vit.blocks[config.source_layer + 1 :], self.vit.norm):
             unused.requires_grad_(False)
-        last = self.vit.blocks[shape.source_layer]
+        last = self.vit.blocks[config.source_layer]
         for unused in (last.attn.proj, last.norm2, last.mlp):
             unused.requires_grad_(False)
 
@@ -103,9 +95,9 @@ class DinoEncoder(nn.Module):
         self._check(images)
         blocks = self.vit.blocks
         tokens, grid = self._embedded(images)
-        for block in blocks[: self.shape.source_layer]:
+        for block in blocks[: self.config.source_layer]:
             tokens = block(tokens)
-        last = blocks[self.shape.source_layer]
+        last = blocks[self.config.source_layer]
         keys = last.attn.qkv(last.norm1(tokens)).chunk(3, dim=-1)[1][:, 1:]
         keys = keys.unflatten(-1, (last.attn.num_heads, -1)).transpose(2, 3).flatten(2)
         return self._resized(keys.transpose(1, 2).unflatten(2, grid), images)
@@ -113,25 +105,25 @@ class DinoEncoder(nn.Module):
     def _embedded(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The class token and the patches' tokens with their positions, and the grid of patches."""
         projection = self.vit.patch_embed.proj
-        patches = F.conv2d(images, projection.weight, projection.bias, stride=self.shape.output_stride)
+        patches = F.conv2d(images, projection.weight, projection.bias, stride=self.config.output_stride)
         grid = (patches.shape[2], patches.shape[3])
         tokens = torch.cat([self.vit.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
         return tokens + positions(self.vit.pos_embed, grid), grid
 
     def _resized(self, features: Tensor, images: Tensor) -> Tensor:
         """One feature every `output_stride` pixels; overlapping patches leave some out at the border."""
-        size = [side // self.shape.output_stride for side in images.shape[-2:]]
+        size = [side // self.config.output_stride for side in images.shape[-2:]]
         if list(features.shape[-2:]) == size:
             return features
         return F.interpolate(features, size, mode="bilinear", align_corners=False)
 
     def _check(self, images: Tensor) -> None:
-        patch_size, (height, width) = self.shape.architecture.patch_size, images.shape[-2:]
+        patch_size, (height, width) = self.config.architecture.patch_size, images.shape[-2:]
         if images.shape[1] != 3:
-            raise UserError(f"{self.shape.model} takes images of 3 channels, but was given {images.shape[1]}")
+            raise UserError(f"{self.config.model} expects images of 3 channels, but got {images.shape[1]}")
         if height % patch_size or width % patch_size or not height or not width:
             raise UserError(
-                f"images of {height} x {width}: {self.shape.model} takes sides that are multiples of {patch_size}"
+                f"images of {height} x {width}: {self.config.model} expects sides that are multiples of {patch_size}"
             )
 
 
@@ -151,26 +143,25 @@ def positions(trained: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 class FrozenEncoder:
-    """An encoder whose weights never change: no module, so that no checkpoint, average or optimiser gets hold of it.
+    """An encoder whose weights never change; deliberately not an nn.Module: keeps it out of checkpoints, EMA,
+    optimiser.
 
     Copies of a model share it, and it follows its images to their device and precision.
+
+    Args:
+        encoder: the encoder to freeze.
+        digest: identifies its weights, so that a checkpoint can refuse others.
     """
 
-    def __init__(self, encoder: DinoEncoder, cache: Path | None = None) -> None:
-        self.shape = encoder.shape
-        self.digest = weights_digest(encoder.state_dict())
+    def __init__(self, encoder: DinoEncoder, digest: str | None = None) -> None:
+        self.config, self.digest = encoder.config, digest
         self._encoder = encoder.eval().requires_grad_(False)
-        self._cache = None
-        if cache is not None:
-            shape = self.shape
-            name = f"{shape.model}_block{shape.source_layer}_stride{shape.output_stride}_{self.digest[:16]}"
-            self._cache = FeatureCache(cache / name)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """The features of images; see `DinoEncoder.forward`."""
         self._encoder.to(images.device, images.dtype)
-        return self._encoder(images) if self._cache is None else self._cache(images, self._encoder)
+        return self._encoder(images)
 
     def __deepcopy__(self, memo: object) -> "FrozenEncoder":
         return self

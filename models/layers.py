@@ -1,4 +1,4 @@
-"""The parts of the U-Net, named and shaped as in ADM (Dhariwal and Nichol 2021), so that its weights load."""
+"""Building blocks of the U-Net, with the parameter names and shapes of ADM (Dhariwal and Nichol 2021)."""
 
 import math
 from typing import TypeVar
@@ -22,7 +22,7 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
 
 
 class TimedSequential(nn.ModuleList):
-    """Layers in a row, of which the residual blocks also take the time embedding."""
+    """A sequence of layers; residual blocks also receive the time embedding."""
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         for layer in self:
@@ -65,14 +65,14 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.flatten(2)
         qkv = self.qkv(self.norm(pixels)).unflatten(1, (self.num_heads, 3, -1)).transpose(-1, -2)
-        q, k, v = qkv.contiguous().unbind(2)  # as views they would be attended to by the slow way, in much memory
+        q, k, v = qkv.contiguous().unbind(2)  # non-contiguous q, k, v make the CPU SDPA fall back to the math kernel
         h = F.scaled_dot_product_attention(q, k, v)
         h = self.proj_out(h.transpose(-1, -2).flatten(1, 2))
         return x + h.view_as(x)
 
 
 class Downsample(nn.Module):
-    """Half the sides, by a strided convolution."""
+    """Halve height and width by a strided convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the sides, by repetition and a convolution."""
+    """Double height and width by nearest-neighbour upsampling and a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Upsample(nn.Module):
 
 
 def zero_init(layer: Layer) -> Layer:
-    """Start a layer at zero, so that the block around it starts as the identity."""
+    """Initialise a layer to zero, so that the block around it starts as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

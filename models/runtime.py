@@ -1,21 +1,33 @@
-"""How a model is computed: in which precision, layout and by which compiler, as settings ask and the device allows."""
+"""How a model is executed: precision, memory layout and compiler."""
 
 import shutil
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
+from pydantic import Field
 
 from models.ccdm import CCDM
-from utils.schema import RuntimeOptions
-
-AnySettings = TypeVar("AnySettings", bound=RuntimeOptions)
+from utils.config import Config
 
 
-def resolve_auto(settings: AnySettings, device: torch.device) -> AnySettings:
-    """The settings with every `auto` of `RuntimeOptions` replaced by what suits the device.
+class RuntimeOptions(Config):
+    """Execution of the network; `auto` chooses by device. docs/benchmarks.md has the measurements."""
 
-    On a CPU `precision` becomes float32, whatever its instructions, so that all CPUs agree but for rounding.
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the network; auto: bfloat16 on CUDA devices that support it natively, float32 on CPUs"
+    )
+    compile: Literal["auto"] | bool = Field("auto", description="torch.compile; auto: on CUDA")
+    channels_last: Literal["auto"] | bool = Field("auto", description="memory layout; auto: channels last")
+
+
+Options = TypeVar("Options", bound=RuntimeOptions)
+
+
+def resolve_auto(options: Options, device: torch.device) -> Options:
+    """Replace every `auto` by the choice for the device.
+
+    The precision is float32 on every CPU, so that results agree between CPUs up to rounding.
     """
     on_cuda = device.type == "cuda"
     choice = {
@@ -23,20 +35,20 @@ def resolve_auto(settings: AnySettings, device: torch.device) -> AnySettings:
         "compile": on_cuda and _can_compile(),
         "channels_last": True,
     }
-    asked = {name: getattr(settings, name) for name in choice}
-    return settings.model_copy(update={name: choice[name] for name, value in asked.items() if value == "auto"})
+    requested = {name: getattr(options, name) for name in choice}
+    return options.model_copy(update={name: choice[name] for name, value in requested.items() if value == "auto"})
 
 
-def apply_runtime_options(model: CCDM, settings: RuntimeOptions) -> CCDM:
-    """Set a model, in place, to be computed as `resolve_auto` settings say. A copy has to be prepared anew."""
-    model.precision = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
-    if settings.channels_last:
-        model.unet.to(memory_format=torch.channels_last)
-    if settings.compile:
-        model.unet.compile()
+def apply_runtime_options(model: CCDM, options: RuntimeOptions) -> CCDM:
+    """Apply resolved options to a model in place. A copy of the model needs them to be applied again."""
+    model.precision = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
+    if options.channels_last:
+        model.network.to(memory_format=torch.channels_last)
+    if options.compile:
+        model.network.compile()
     return model
 
 
 def _can_compile() -> bool:
-    """Whether there is what PyTorch's compiler needs for CUDA: Triton, and a C compiler for what it generates."""
+    """Whether PyTorch's compiler has what it needs for CUDA: Triton, and a C compiler for generated code."""
     return find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))

@@ -1,13 +1,14 @@
-"""Images larger than what the network was trained on: computed in overlapping tiles whose seams do not show.
+"""Images larger than the training images: the network processes overlapping tiles, and no seams are visible.
 
-The chain runs on the whole image. Noise, label map x_t, posterior and draw know nothing of tiles; only the network sees
-one tile after the other, and at every step the tiles' class probabilities are blended into those of the whole image.
-Samples that were drawn tile by tile could not be blended: of two opinions about one lesion the mean is none.
+The reverse process runs on the whole image. Noise, x_t, posterior and draw are independent of the tiles; only the
+network sees one tile at a time, and at every step the class probabilities of the tiles are blended into those of the
+whole image. Sampling tile by tile and blending the samples would not work: averaging two samples does not give a
+sample.
 
-The weights of the tiles are a partition of unity, a product of one for rows and one for columns. From one tile to the
-next they change along a cosine over half of the least overlap, in its middle. So a pixel that is nearer to the border
-of a tile than a quarter of the least overlap takes nothing from that tile, and a network that sees no further than that
-gives what it gives without tiles.
+The blending weights are a partition of unity, the product of one for rows and one for columns. Between neighbouring
+tiles they follow a cosine over half of the smallest overlap, centred in it. A pixel closer to the border of a tile than
+a quarter of the smallest overlap therefore takes nothing from that tile, and a network whose receptive field is smaller
+than that gives the same result as without tiles.
 """
 
 import dataclasses
@@ -17,8 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from diffusion.process import at_least_float32
 from diffusion.samplers import Denoiser
-from diffusion.uniform import at_least_float32
 from models.chunking import run_in_chunks
 from utils.errors import UserError
 
@@ -29,9 +30,9 @@ Encoding = Callable[[Tensor], Tensor]
 """Maps images (B x channels x H x W) to features (B x channels x H / stride x W / stride)."""
 
 OVERLAP = 0.375
-"""The least overlap of two neighbours as a part of a tile's side. On a large image of the embedded data's lesions,
-in tiles of the training size, the squared error of the mean probabilities against the true ones was 0.0048 with 0.25,
-0.0041 with 0.375 and 0.0042 with 0.5, which takes a third more tiles; it was 0.0084 without tiles."""
+"""Smallest overlap of two neighbours as a fraction of the tile size. On a large synthetic image with tiles of the
+training size, the squared error of the mean probabilities was 0.0048 with 0.25, 0.0041 with 0.375 and 0.0042 with 0.5,
+which needs a third more tiles; without tiles it was 0.0084."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Axis:
 
     Attributes:
         length: pixels of the image.
-        padded: its pixels once the last one is repeated up to a multiple of what the network can halve.
+        padded: pixels after the last one has been repeated up to a multiple of the network's stride.
         side: pixels of a tile.
         starts: the first pixel of every tile.
-        blend: pixels over which one tile gives way to the next.
+        blend: pixels over which the weights change from one tile to the next.
     """
 
     length: int
@@ -53,10 +54,10 @@ class Axis:
     blend: float
 
     @staticmethod
-    def over(length: int, side: int, multiple: int) -> "Axis":
+    def cover(length: int, side: int, multiple: int) -> "Axis":
         """As few tiles of about `side` pixels as cover `length`, evenly spaced; all starts are multiples of `multiple`.
 
-        An image that fits into a tile is one tile.
+        An image that fits into a tile gives one tile.
         """
         units, tile = math.ceil(length / multiple), max(2, math.ceil(side / multiple))
         if units <= tile:
@@ -89,7 +90,7 @@ class TileGrid:
     columns: Axis
 
     @staticmethod
-    def over(size: tuple[int, int], tile: tuple[int, int], multiple: int) -> "TileGrid":
+    def cover(size: tuple[int, int], tile: tuple[int, int], multiple: int) -> "TileGrid":
         """Tiles of height and width `tile`, rounded up to multiples of `multiple`, over an image of that size.
 
         Raises:
@@ -97,7 +98,7 @@ class TileGrid:
         """
         if min(tile) < 1:
             raise UserError(f"tiles of {tile[0]} x {tile[1]} pixels; both sides must be at least 1")
-        return TileGrid(*(Axis.over(length, side, multiple) for length, side in zip(size, tile, strict=True)))
+        return TileGrid(*(Axis.cover(length, side, multiple) for length, side in zip(size, tile, strict=True)))
 
     def __len__(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
@@ -122,7 +123,7 @@ class TileGrid:
         ]
 
     def cut(self, maps: Tensor) -> Tensor:
-        """The tiles of maps of any type: B x ... x H x W -> B x tiles x ... x height x width. Borders are repeated."""
+        """Cut maps into tiles: B x ... x H x W -> B x tiles x ... x height x width. Borders are repeated."""
         for dim, axis in ((-2, self.rows), (-1, self.columns)):
             if axis.padded > axis.length:
                 pixels = torch.arange(axis.padded, device=maps.device).clamp(max=axis.length - 1)
@@ -138,35 +139,40 @@ class TileGrid:
         return like.new_zeros((number, num_classes, self.rows.padded, self.columns.padded))
 
     def uncut(self, maps: Tensor) -> Tensor:
-        """What of maps of the padded image belongs to the image: ... x H x W."""
+        """Crop maps of the padded image to the image: ... x H x W."""
         return maps[..., : self.rows.length, : self.columns.length]
 
 
 class TiledNetwork:
-    """The network bound to images, for label maps of whole images.
+    """Applies a network to whole images, tile by tile.
 
-    Features are computed once for every tile. At most `pack` tiles go through network and encoder at once, so that
-    memory goes with the tile; what goes with the image are its label maps, one sum of probabilities, and features.
+    Features are computed once for every tile. At most `chunk_size` tiles go through network and encoder together, so
+    that the memory for activations depends on the tile size; label maps, one sum of probabilities, and features scale
+    with the image.
 
     Args:
-        network: of tiles.
-        features: gives the second condition of tiles' images, where the network takes one.
+        network: processes tiles.
+        features: computes the second condition from the images of tiles, if the network has one.
         images: B x channels x H x W.
         grid: over such images.
-        pack: tiles at once.
+        chunk_size: tiles per call of the network.
     """
 
-    def __init__(self, network: Network, features: Encoding | None, images: Tensor, grid: TileGrid, pack: int) -> None:
-        self._network, self._grid, self._pack = network, grid, pack
+    def __init__(
+        self, network: Network, features: Encoding | None, images: Tensor, grid: TileGrid, chunk_size: int
+    ) -> None:
+        self._network, self._grid, self._chunk_size = network, grid, chunk_size
         self._images = grid.cut(images).flatten(0, 1)
         self._features: Tensor | None = None
         if features is not None:
-            packs = run_in_chunks(lambda tiles: features(self._images[tiles]), self._every(len(self._images)), pack)
-            self._features = torch.cat(list(packs))
+            chunks = run_in_chunks(
+                lambda tiles: features(self._images[tiles]), self._every(len(self._images)), chunk_size
+            )
+            self._features = torch.cat(list(chunks))
 
-    def of(self, of_image: Tensor) -> Denoiser:
-        """The denoiser of label maps whose images have these indices (M): blended log-probabilities as logits."""
-        first_tile = of_image * len(self._grid)
+    def denoiser(self, image_index: Tensor) -> Denoiser:
+        """The denoiser for images with these indices (M); its logits are the blended log-probabilities."""
+        first_tile = image_index * len(self._grid)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             blend = _Blend(self._grid, len(x_t))
@@ -178,7 +184,7 @@ class TiledNetwork:
                 features = None if self._features is None else self._features[tile]
                 return self._network(tiles[items], t[maps], self._images[tile], features)
 
-            for logits in run_in_chunks(compute, self._every(len(tiles)), self._pack):
+            for logits in run_in_chunks(compute, self._every(len(tiles)), self._chunk_size):
                 blend.add(logits)
             return blend.logits()
 
@@ -189,7 +195,7 @@ class TiledNetwork:
 
 
 class _Blend:
-    """The sum of the tiles' probabilities, which come map by map and, within a map, in the order of the grid."""
+    """Weighted sum of the tiles' probabilities, which arrive map by map and, within a map, in the order of the grid."""
 
     def __init__(self, grid: TileGrid, num_maps: int) -> None:
         self._grid, self._num_maps, self._added = grid, num_maps, 0

@@ -1,10 +1,10 @@
 """The denoising network: the U-Net of ADM over label map and image, with an optional second condition of features."""
 
-import dataclasses
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -18,12 +18,14 @@ from models.layers import (
     time_embedding,
     zero_init,
 )
+from utils.config import Config, Positive
 from utils.errors import UserError
 
+Levels = Annotated[tuple[Positive, ...], Field(strict=False)]
 
-@dataclasses.dataclass(frozen=True)
-class FeatureCondition:
-    """Where features enter: `channels` of them, concatenated to the input of `input_blocks[target_layer]`."""
+
+class FeatureCondition(Config):
+    """Where features join: `channels` of them are concatenated to the input of `input_blocks[target_layer]`."""
 
     channels: int
     output_stride: int
@@ -31,104 +33,95 @@ class FeatureCondition:
 
 
 class Joint(NamedTuple):
-    """What comes into an input block: its downsampling factor, and channels without those of features."""
+    """An input block at which features can join: its downsampling factor and its input channels without features."""
 
     factor: int
     channels: int
 
 
-@dataclasses.dataclass(frozen=True)
-class UNetConfig:
-    """All that is needed to build a U-Net. The defaults are the LIDC network of the paper, 9.06 M parameters.
+class UNetConfig(Config):
+    """Architecture of the U-Net. The defaults are the LIDC network of the paper with 9.06 M parameters."""
 
-    Attributes:
-        num_classes: C; the network reads one-hot label maps and returns C logits per pixel.
-        image_channels: channels of the image.
-        base_channels: what `channel_mult` multiplies; the time embedding has 4 times as many channels.
-        channel_mult: channels of each level / base_channels; each level but the last halves the sides.
-        attention_resolutions: downsampling factors at which residual blocks are followed by attention.
-        num_res_blocks: residual blocks a level on the way down, and one more on the way up.
-        num_heads: heads of the attention where `num_head_channels` is -1.
-        num_head_channels: channels of each head, or -1.
-        dropout: probability with which activations are dropped inside residual blocks in training.
-        feature: the second condition, if there is one.
-    """
-
-    num_classes: int
-    image_channels: int = 1
-    base_channels: int = 32
-    channel_mult: tuple[int, ...] = (1, 2, 2, 4, 5)
-    attention_resolutions: tuple[int, ...] = (8, 16, 32)
-    num_res_blocks: int = 2
-    num_heads: int = 1
-    num_head_channels: int = 32
-    dropout: float = 0.0
+    num_classes: int = Field(description="C, the number of logits per pixel")
+    image_channels: Positive = Field(1, description="channels of the image")
+    num_states: Positive | None = Field(None, description="one-hot channels of x_t; `null`: num_classes")
+    base_channels: Annotated[int, Field(ge=32, multiple_of=32)] = Field(32, description="channels of the first level")
+    channel_mult: Levels = Field((1, 2, 2, 4, 5), min_length=1, description="channels of each level / base_channels")
+    attention_resolutions: Levels = Field((8, 16, 32), description="downsampling factors with attention")
+    num_res_blocks: Positive = Field(2, description="residual blocks per level")
+    num_heads: Positive = Field(1, description="attention heads, if num_head_channels is -1")
+    num_head_channels: int = Field(32, ge=-1, description="channels per attention head, or -1")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate inside residual blocks")
     feature: FeatureCondition | None = None
 
-    def __post_init__(self) -> None:
-        if not self.channel_mult:
-            raise UserError("channel_mult is empty; a network needs at least one level")
+    @model_validator(mode="after")
+    def _check(self) -> "UNetConfig":
         for mult in self.channel_mult:
             channels = self.base_channels * mult
-            if channels % NORM_GROUPS:
-                raise UserError(f"a level of {channels} channels: group normalisation needs a multiple of 32")
             if self.num_head_channels == -1 and channels % self.num_heads:
-                raise UserError(f"a level of {channels} channels cannot be cut into {self.num_heads} heads")
+                raise ValueError(f"a level of {channels} channels cannot be split into {self.num_heads} heads")
             if self.num_head_channels != -1 and (self.num_head_channels < 1 or channels % self.num_head_channels):
-                raise UserError(f"a level of {channels} channels cannot be cut into heads of {self.num_head_channels}")
+                raise ValueError(
+                    f"a level of {channels} channels cannot be split into heads of {self.num_head_channels}"
+                )
         if self.feature is not None:
             self._check_feature(self.feature)
+        return self
 
     def _check_feature(self, feature: FeatureCondition) -> None:
         joints = {index: joint for index, joint in self.joints().items() if joint.factor == feature.output_stride}
         if feature.target_layer not in joints:
-            choice = f"take {' or '.join(map(str, joints))}" if joints else f"the network goes down to {self.stride}"
-            raise UserError(
+            choice = f"choose {' or '.join(map(str, joints))}" if joints else f"the coarsest stride is {self.stride}"
+            raise ValueError(
                 f"features of output_stride {feature.output_stride} cannot join at target_layer "
-                f"{feature.target_layer}: no residual block at that stride; {choice}"
+                f"{feature.target_layer}: it is not a residual block at that stride; {choice}"
             )
         channels = joints[feature.target_layer].channels + feature.channels
         if feature.channels < 1 or channels % NORM_GROUPS:
-            raise UserError(
-                f"{feature.channels} channels of features joined to {channels - feature.channels} at target_layer "
-                f"{feature.target_layer}: group normalisation needs a multiple of 32"
+            raise ValueError(
+                f"{feature.channels} feature channels joined to {channels - feature.channels} at target_layer "
+                f"{feature.target_layer}: group normalisation needs a multiple of {NORM_GROUPS}"
             )
 
     def joints(self) -> dict[int, Joint]:
-        """The input blocks that begin with a residual block, by their index: features can join there."""
+        """The input blocks that begin with a residual block, by index: features can join there."""
         joints, index, channels = {}, 1, self.base_channels * self.channel_mult[0]
         for level, mult in enumerate(self.channel_mult):
             for _ in range(self.num_res_blocks):
                 joints[index] = Joint(1 << level, channels)
                 index, channels = index + 1, self.base_channels * mult
-            index += 1  # the block that halves the sides
+            index += 1  # the downsampling block
         return joints
 
     @property
     def stride(self) -> int:
-        """The factor between the image and the coarsest level; sides that it does not divide are padded inside."""
+        """Downsampling factor of the coarsest level."""
         return 1 << (len(self.channel_mult) - 1)
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the network's input: one-hot label map and image."""
+        return (self.num_states or self.num_classes) + self.image_channels
 
 
 class UNet(nn.Module):
     """p(x_0 | x_t, image) as logits. Parameter names and shapes are those of ADM and of the official CCDM code.
 
-    With `use_checkpoint` set, training keeps what goes into each block and computes the rest again on the way back.
+    With `use_checkpoint` set, training stores only the input of each block and recomputes the rest in the backward
+    pass.
     """
 
-    def __init__(self, shape: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.shape, self.use_checkpoint = shape, False
-        first = shape.base_channels * shape.channel_mult[0]
-        self.embedding_channels = 4 * shape.base_channels
+        self.config, self.use_checkpoint = config, False
+        first = config.base_channels * config.channel_mult[0]
+        self.embedding_channels = 4 * config.base_channels
         self.time_embed = nn.Sequential(
-            nn.Linear(shape.base_channels, self.embedding_channels),
+            nn.Linear(config.base_channels, self.embedding_channels),
             nn.SiLU(),
             nn.Linear(self.embedding_channels, self.embedding_channels),
         )
-        self.input_blocks = nn.ModuleList(
-            [TimedSequential([nn.Conv2d(shape.num_classes + shape.image_channels, first, 3, padding=1)])]
-        )
+        self.input_blocks = nn.ModuleList([TimedSequential([nn.Conv2d(config.input_channels, first, 3, padding=1)])])
         skips = self._build_down(first)
         channels = skips[-1]
         self.middle_block = TimedSequential(
@@ -136,8 +129,13 @@ class UNet(nn.Module):
         )
         self.output_blocks = self._build_up(channels, skips)
         self.out = nn.Sequential(
-            nn.GroupNorm(NORM_GROUPS, first), nn.SiLU(), zero_init(nn.Conv2d(first, shape.num_classes, 3, padding=1))
+            nn.GroupNorm(NORM_GROUPS, first), nn.SiLU(), zero_init(nn.Conv2d(first, config.num_classes, 3, padding=1))
         )
+
+    @property
+    def stride(self) -> int:
+        """Tiles have sides that are multiples of this; other image sizes are padded inside."""
+        return self.config.stride
 
     def forward(self, x_t: Tensor, t: Tensor, images: Tensor, features: Tensor | None = None) -> Tensor:
         """Logits of p(x_0 | x_t, image).
@@ -146,26 +144,27 @@ class UNet(nn.Module):
             x_t: label maps, integer, B x H x W.
             t: times, B.
             images: B x image_channels x H x W.
-            features: B x channels x H / output_stride x W / output_stride, where the network was built to take them.
+            features: B x channels x H / output_stride x W / output_stride, if the network has a feature condition.
 
         Returns:
-            B x C x H x W. Sides that the network cannot halve often enough are padded by repeating the border, and the
-            padding is cut off again.
+            B x C x H x W. Sides that are not a multiple of the stride are padded by repeating the border, and the
+            padding is cropped from the result.
 
         Raises:
-            UserError: for features that are missing, not asked for, of another shape, or of an image that is padded.
+            UserError: for images with other channels, and for features that are missing, unexpected, of another shape,
+                or combined with an image that needs padding.
         """
         self._check(images, features)
-        embedding = self.time_embed(time_embedding(t, self.shape.base_channels).to(images.dtype))
-        classes = torch.arange(self.shape.num_classes, dtype=x_t.dtype, device=x_t.device)
-        one_hot = (x_t[:, None] == classes[:, None, None]).to(images.dtype)
+        embedding = self.time_embed(time_embedding(t, self.config.base_channels).to(images.dtype))
+        states = torch.arange(self.config.num_states or self.config.num_classes, dtype=x_t.dtype, device=x_t.device)
+        one_hot = (x_t[:, None] == states[:, None, None]).to(images.dtype)
         height, width = x_t.shape[-2:]
-        stride = self.shape.stride
+        stride = self.config.stride
         h = F.pad(torch.cat([one_hot, images], dim=1), (0, -width % stride, 0, -height % stride), mode="replicate")
 
         skips = []
         for index, block in enumerate(self.input_blocks):
-            if features is not None and self.shape.feature is not None and index == self.shape.feature.target_layer:
+            if features is not None and self.config.feature is not None and index == self.config.feature.target_layer:
                 h = torch.cat([h, features.to(h.dtype)], dim=1)
             h = self._through(block, h, embedding)
             skips.append(h)
@@ -181,27 +180,27 @@ class UNet(nn.Module):
 
     def _build_down(self, channels: int) -> list[int]:
         """Append the input blocks after the first; returns the channels of every skip."""
-        shape, skips, factor = self.shape, [channels], 1
-        for level, mult in enumerate(shape.channel_mult):
-            for _ in range(shape.num_res_blocks):
+        config, skips, factor = self.config, [channels], 1
+        for level, mult in enumerate(config.channel_mult):
+            for _ in range(config.num_res_blocks):
                 joined = channels + self._features_joining()
-                channels = mult * shape.base_channels
+                channels = mult * config.base_channels
                 self.input_blocks.append(self._level_block(joined, channels, factor))
                 skips.append(channels)
-            if level + 1 < len(shape.channel_mult):
+            if level + 1 < len(config.channel_mult):
                 self.input_blocks.append(TimedSequential([Downsample(channels)]))
                 skips.append(channels)
                 factor *= 2
         return skips
 
     def _build_up(self, channels: int, skips: list[int]) -> nn.ModuleList:
-        shape, blocks = self.shape, nn.ModuleList()
-        skips, factor = list(skips), shape.stride
-        for level, mult in reversed(list(enumerate(shape.channel_mult))):
-            for repeat in range(shape.num_res_blocks + 1):
-                block = self._level_block(channels + skips.pop(), mult * shape.base_channels, factor)
-                channels = mult * shape.base_channels
-                if level > 0 and repeat == shape.num_res_blocks:
+        config, blocks = self.config, nn.ModuleList()
+        skips, factor = list(skips), config.stride
+        for level, mult in reversed(list(enumerate(config.channel_mult))):
+            for repeat in range(config.num_res_blocks + 1):
+                block = self._level_block(channels + skips.pop(), mult * config.base_channels, factor)
+                channels = mult * config.base_channels
+                if level > 0 and repeat == config.num_res_blocks:
                     block.append(Upsample(channels))
                     factor //= 2
                 blocks.append(block)
@@ -209,38 +208,54 @@ class UNet(nn.Module):
 
     def _level_block(self, in_channels: int, out_channels: int, factor: int) -> TimedSequential:
         block = TimedSequential([self._res_block(in_channels, out_channels)])
-        if factor in self.shape.attention_resolutions:
+        if factor in self.config.attention_resolutions:
             block.append(self._attention(out_channels))
         return block
 
     def _res_block(self, in_channels: int, out_channels: int) -> ResBlock:
-        return ResBlock(in_channels, out_channels, self.embedding_channels, self.shape.dropout)
+        return ResBlock(in_channels, out_channels, self.embedding_channels, self.config.dropout)
 
     def _attention(self, channels: int) -> AttentionBlock:
-        heads = self.shape.num_heads
-        if self.shape.num_head_channels != -1:
-            heads = channels // self.shape.num_head_channels
+        heads = self.config.num_heads
+        if self.config.num_head_channels != -1:
+            heads = channels // self.config.num_head_channels
         return AttentionBlock(channels, heads)
 
     def _features_joining(self) -> int:
         """Channels of the features that join at the input block about to be appended."""
-        feature = self.shape.feature
+        feature = self.config.feature
         return feature.channels if feature is not None and feature.target_layer == len(self.input_blocks) else 0
 
     def _check(self, images: Tensor, features: Tensor | None) -> None:
-        feature, (height, width) = self.shape.feature, images.shape[-2:]
+        if images.dim() != 4 or images.shape[1] != self.config.image_channels:
+            raise UserError(
+                f"images have shape {tuple(images.shape)}, the network expects B x {self.config.image_channels} x H x W"
+            )
+        feature, (height, width) = self.config.feature, images.shape[-2:]
         if feature is None:
             if features is not None:
-                raise UserError("features were given to a network without a feature condition")
+                raise UserError("features were passed to a network without a feature condition")
             return
-        if height % self.shape.stride or width % self.shape.stride:
+        if height % self.config.stride or width % self.config.stride:
             raise UserError(
-                f"images of {height} x {width}: with features, both sides must be multiples of {self.shape.stride}"
+                f"images of {height} x {width}: with features, both sides must be multiples of {self.config.stride}"
             )
         stride = feature.output_stride
         expected = (len(images), feature.channels, height // stride, width // stride)
         if features is None or tuple(features.shape) != expected:
             found = "none" if features is None else str(tuple(features.shape))
-            raise UserError(
-                f"input block {feature.target_layer} takes features of shape {expected}, but was given {found}"
-            )
+            raise UserError(f"input block {feature.target_layer} expects features of shape {expected}, but got {found}")
+
+
+def get_network(num_classes: int, image_channels: int, **params: Any) -> UNet:
+    """Create the network that the settings `network: models.unet` and `network_params` describe.
+
+    Args:
+        num_classes: C.
+        image_channels: channels of the image.
+        params: the other fields of `UNetConfig`.
+
+    Raises:
+        ValidationError: for parameters that `UNetConfig` refuses.
+    """
+    return UNet(UNetConfig(num_classes=num_classes, image_channels=image_channels, **params))
