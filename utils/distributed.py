@@ -1,7 +1,7 @@
-"""The processes of one run, started by `torchrun`; a script that is started by itself is a run of one process.
+"""The processes of one run, started by `torchrun`; a script started without it is a run of one process.
 
-All of these functions are meant for any number of processes: with one, they return what they are given. Those that
-exchange something have to be called by all processes alike.
+All functions work with any number of processes; with one, they return what they are given. Functions that communicate
+have to be called by all processes.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import PrefixStore
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from utils.errors import UserError
@@ -22,29 +22,29 @@ Item = TypeVar("Item")
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Meet the other processes, where `torchrun` started several: NCCL carries CUDA tensors, gloo those of the CPU.
+    """Join the other processes of a torchrun launch: NCCL carries CUDA tensors, gloo those of the CPU.
 
     Raises:
-        UserError: where they do not meet.
+        UserError: if the processes cannot connect.
     """
     if not started_by_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
         yield
         return
     with lost_peer_as_user_error():
-        store, own_rank, number = next(rendezvous("env://"))
+        store, own_rank, size = next(rendezvous("env://"))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=PrefixStore(_meeting(), store), rank=own_rank, world_size=number)
+        dist.init_process_group(backend, store=PrefixStore(_store_prefix(), store), rank=own_rank, world_size=size)
     yield
-    dist.destroy_process_group()  # a process that fails just ends: there may be nobody left to say goodbye to
+    dist.destroy_process_group()  # after an error it is skipped: the other processes may be gone
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is one of torchrun's."""
+    """Whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def world_size() -> int:
-    """How many processes the run has."""
+    """The number of processes of the run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -54,37 +54,37 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is process 0, the only one that writes."""
+    """Whether this is rank 0, the only process that writes files."""
     return rank() == 0
 
 
-def shard() -> slice:
-    """Which items of a list fall to this process: every item falls to one, and shares differ by one item at most."""
-    return slice(rank(), None, world_size())
-
-
 def local_rank() -> int:
-    """The number of this process among those of its machine, from 0."""
+    """The number of this process on its machine, from 0."""
     return int(os.environ["LOCAL_RANK"]) if dist.is_initialized() else 0
+
+
+def shard() -> slice:
+    """The items of a list that belong to this rank; shards are disjoint, and their sizes differ by at most one."""
+    return slice(rank(), None, world_size())
 
 
 @contextlib.contextmanager
 def local_main_first() -> Iterator[None]:
-    """Let one process of each machine go ahead, so that a file that they all need is made once."""
+    """Run the block in local rank 0 of each machine before its other ranks, so that it creates a shared file."""
     if local_rank() > 0:
-        wait_for_all()
+        barrier()
     yield
     if local_rank() == 0:
-        wait_for_all()
+        barrier()
 
 
-def wait_for_all() -> None:
-    """Return when all processes have come this far."""
+def barrier() -> None:
+    """Wait until every rank has called it."""
     all_gather_objects(None)
 
 
 def broadcast_from_main(make: Callable[[], Item]) -> Item:
-    """What `make` returns in process 0, in all processes; it is called there alone."""
+    """Call `make` in rank 0 only, and return its result in every rank."""
     if world_size() == 1:
         return make()
     box = [make() if is_main() else None]
@@ -95,7 +95,7 @@ def broadcast_from_main(make: Callable[[], Item]) -> Item:
 
 
 def all_gather_objects(item: Item) -> list[Item]:
-    """The items of all processes, in their order."""
+    """The items of all ranks, ordered by rank."""
     if world_size() == 1:
         return [item]
     items: list[Any] = [None] * world_size()
@@ -105,7 +105,7 @@ def all_gather_objects(item: Item) -> list[Item]:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is set in any process. It travels between CPUs: nobody waits for a device."""
+    """Whether the flag is set in any rank. A CPU tensor carries it, so no device is synchronised."""
     if world_size() == 1:
         return flag
     flags = torch.tensor(int(flag))
@@ -115,7 +115,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def all_reduce_sum(tensors: Iterable[Tensor]) -> None:
-    """Replace every tensor by its sum over the processes, all in one message. They have one type and one device."""
+    """Replace each tensor by its sum over all ranks, in a single message; they share one dtype and device."""
     if world_size() == 1:
         return
     tensors = list(tensors)
@@ -126,19 +126,25 @@ def all_reduce_sum(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(total.view_as(tensor))
 
 
-def _meeting() -> str:
-    """A name for this start of the processes: the launcher's store still has the addresses of those it restarted.
-
-    The launchers of several machines do not count restarts alike; there, each start needs a store of its own.
-    """
-    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
-    return f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if alone else ''}"
-
-
 @contextlib.contextmanager
 def lost_peer_as_user_error() -> Iterator[None]:
+    """Translate PyTorch's communication errors, which all derive from RuntimeError.
+
+    Raises:
+        UserError: that another process of the run is gone.
+    """
     try:
         yield
-    except RuntimeError as error:  # also the base of PyTorch's own errors of communication
+    except RuntimeError as error:
         reason = str(error).strip().splitlines()[:1]
-        raise UserError(f"process {os.environ['RANK']} lost another process of the run: {' '.join(reason)}") from error
+        raise UserError(f"rank {os.environ['RANK']} lost another process of the run: {' '.join(reason)}") from error
+
+
+def _store_prefix() -> str:
+    """A different prefix for every restart: torchrun's store still holds the addresses of the processes before it.
+
+    With several machines it is always the same, since their launchers count restarts separately; a restart then needs
+    a new store.
+    """
+    single_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if single_machine else ''}"

@@ -1,58 +1,76 @@
-"""The one exception that stands for a user's mistake, and the wrapper that turns it into a message and a status."""
+"""`UserError`, the exception for what the user can fix, and context managers that turn other errors into it."""
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 EXIT_USER_ERROR = 2
 
+_OUR_MODULES = {path.stem for path in Path(__file__).parents[1].iterdir()}
+_OUT_OF_MEMORY = "out of memory; a smaller batch_size, max_batch_size or network needs less"
+_MACHINE_ERRORS = {
+    "DataLoader worker": "a data loading process died, possibly out of memory; mp_loaders sets how many there are",
+    "out of memory": _OUT_OF_MEMORY,
+    "can't allocate memory": _OUT_OF_MEMORY,
+}
+"""What PyTorch raises as a RuntimeError, by a part of its message."""
+
 
 class UserError(ValueError):
-    """Something the user can mend: the message says what was wrong, where, and what would have worked."""
+    """Something the user can fix: the message says what was wrong, where, and what would have worked."""
 
 
 @contextlib.contextmanager
 def corrupt_file_as_user_error(what: object) -> Iterator[None]:
-    """Say that `what` is damaged where reading it fails.
+    """Translate errors that a damaged file causes, which can be of almost any type, depending on the library.
+
+    Errors that no file can cause pass: missing modules and undefined names, a missing attribute of an object of this
+    project, a lack of memory, and a `UserError`, which has its message already.
 
     Raises:
-        UserError: in the place of any other exception: what a damaged file raises inside the library can be anything.
+        UserError: that `what` may be damaged; for an error of the operating system, such as a missing permission, that
+            `what` cannot be read.
     """
     try:
         yield
-    except UserError:
+    except (UserError, ImportError, NameError, MemoryError):
         raise
     except Exception as error:
-        raise UserError(f"{what} cannot be read ({error}); it is damaged") from error
-
-
-_FULL_MEMORY = "the memory is full; a smaller batch_size, max_batch_size or network needs less"
-_SYSTEM_ERRORS = {
-    "DataLoader worker": "a process that loads data has ended; was the memory full? mp_loaders says how many there are",
-    "out of memory": _FULL_MEMORY,
-    "can't allocate memory": _FULL_MEMORY,
-}
-"""What PyTorch reports as a mere RuntimeError, by a part of its message."""
+        if _machine_error(error) is not None or _lacks_attribute_of_ours(error):
+            raise
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"{what} cannot be read: {error.strerror}") from error
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise UserError(f"{what} cannot be read; it may be damaged ({reason})") from error
 
 
 @contextlib.contextmanager
 def os_errors_as_user_error(what: object) -> Iterator[None]:
-    """Say as a `UserError` what the machine did not do for `what`, such as write to a full disk."""
+    """Translate errors of the machine, such as a full disk or a package that is not installed.
+
+    Raises:
+        UserError: naming `what`, which is what the script was doing.
+    """
     try:
         yield
-    except (OSError, MemoryError) as error:
-        raise UserError(f"{what}: {error or 'the memory is full'}") from error
-    except RuntimeError as error:
-        told = [meaning for sign, meaning in _SYSTEM_ERRORS.items() if sign in str(error)]
-        if not told:
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package in _OUR_MODULES or find_spec(package) is not None:
             raise
-        raise UserError(f"{what}: {told[0]}") from error
+        raise UserError(f"{what}: the package {package} is not installed") from error
+    except (OSError, MemoryError, RuntimeError) as error:
+        reason = _machine_error(error) or (str(error) if isinstance(error, OSError) else None)
+        if reason is None:
+            raise
+        raise UserError(f"{what}: {reason}") from error
 
 
 def run_script(main: Callable[[Sequence[str]], None], manual: str | None) -> None:
     """Run a script's `main(argv)`; a `UserError` ends it with its message on stderr and exit status 2.
 
-    `--help` prints the manual, the script's docstring.
+    `--help` prints the manual, which is the script's docstring.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(manual)
@@ -62,3 +80,19 @@ def run_script(main: Callable[[Sequence[str]], None], manual: str | None) -> Non
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+
+
+def _machine_error(error: Exception) -> str | None:
+    """The reason, if the machine rather than the program or a file caused the error."""
+    if isinstance(error, MemoryError):
+        return str(error) or _OUT_OF_MEMORY
+    if isinstance(error, RuntimeError):
+        return next((reason for sign, reason in _MACHINE_ERRORS.items() if sign in str(error)), None)
+    return None
+
+
+def _lacks_attribute_of_ours(error: Exception) -> bool:
+    if not isinstance(error, AttributeError) or error.obj is None:
+        return False
+    module = getattr(error.obj, "__module__", None) or getattr(error.obj, "__name__", "")
+    return str(module).partition(".")[0] in _OUR_MODULES

@@ -1,8 +1,8 @@
-"""Keyed noise: random numbers that are a function of a key and a position, never of a stream.
+"""Keyed noise: random numbers that are a function of a key and a position (a counter-based generator).
 
 A key is one 64-bit integer per item, made by `derive_key` from whatever identifies the draw (seed, image, sample, step
-...). `uniform(key, shape)` then hashes (key, position) for every position of the shape. Nothing depends on the batch,
-the device, the number of workers or what was drawn before, and the arithmetic is plain 32-bit integer tensor
+...). `uniform(key, shape)` hashes (key, position) for every position of the shape. The numbers do not depend on the
+batch, the device, the number of workers or what was drawn before. The arithmetic is plain 32-bit integer tensor
 operations, so it compiles and runs on any device.
 
 The 32-bit finaliser is C. Wellons' `lowbias32` (hash-prospector, public domain); keys are absorbed with the finaliser
@@ -19,10 +19,10 @@ _LARGEST_BELOW_ONE = 1.0 - 2.0**-24
 
 
 def derive_key(*parts: int | str | Tensor) -> Tensor:
-    """One int64 key per item from any number of parts, each an integer, a string or an int64 tensor; they broadcast.
+    """One int64 key per item from any number of parts: integers, strings and int64 tensors, which broadcast.
 
-    The order matters: `derive_key(1, 2)` and `derive_key(2, 1)` are unrelated. A string names the purpose of a draw and
-    keeps it apart from the others. Returns an int64 tensor of the parts' common shape (a scalar for plain integers).
+    The order matters: `derive_key(1, 2)` and `derive_key(2, 1)` are unrelated. A string names the purpose of a draw, so
+    that draws for different purposes are independent. Returns a tensor of the broadcast shape, a scalar for numbers.
     """
     key = torch.zeros((), dtype=torch.int64)
     for part in parts:
@@ -31,14 +31,14 @@ def derive_key(*parts: int | str | Tensor) -> Tensor:
 
 
 def seed_from(*parts: int | str) -> int:
-    """A seed in 0 .. 2^63 - 1 from the same parts, for generators that want a number (NumPy's, PyTorch's)."""
+    """A seed in 0 .. 2^63 - 1 from the same parts, for the generators of NumPy and PyTorch."""
     return int(derive_key(*parts)) & (2**63 - 1)
 
 
 def image_keys(images: Tensor) -> Tensor:
     """A 64-bit digest of every image (B x channels x H x W, any dtype), as int64 of shape B, computed on its device.
 
-    The sum over pixels of a hash of (value, position): integer addition, so the order of summation cannot matter.
+    It is the sum over pixels of a hash of (value, position); integer sums do not depend on the order of summation.
     """
     values = images.detach().to(torch.float32) + 0.0  # -0.0 and 0.0 are the same image
     bits = values.contiguous().view(torch.int32).flatten(1)
@@ -51,7 +51,7 @@ def image_keys(images: Tensor) -> Tensor:
 def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Independent uniforms in (0, 1) for every key: int64 of shape B -> float32 of shape B x `shape`.
 
-    The spacing near 0 is 2^-31, so that events of small probability keep it; 1 itself never occurs.
+    The spacing near 0 is 2^-31, so that rare events keep their probability; neither 0 nor 1 occurs.
     """
     bits = _random_bits(key, shape)
     return ((((bits >> 1) & 0x7FFFFFFF).float() + 0.5) * _TWO_POW_MINUS_31).clamp_(max=_LARGEST_BELOW_ONE)
@@ -60,13 +60,13 @@ def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
 def exponential(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Independent standard exponentials for every key: int64 of shape B -> float32 of shape B x `shape`.
 
-    With them `argmax(p / exponential)` is a draw from Cat(p): the Gumbel-max trick before the logarithm.
+    `argmax(p / exponential)` is a draw from Cat(p): the Gumbel-max trick without its logarithm.
     """
     return -torch.log1p(-uniform(key, shape))
 
 
 def _word(part: int | str | Tensor) -> int | Tensor:
-    """A part as 64 bits; a number stays one, since putting it on a device would wait for that device."""
+    """A part as 64 bits; a number stays a number, since copying it to a device would synchronise."""
     if isinstance(part, Tensor):
         return part.long()
     number: int = _hash_of(part) if isinstance(part, str) else part
@@ -79,7 +79,7 @@ def _hash_of(text: str) -> int:
 
 
 def _random_bits(key: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """32 random bits per position, as int32. Two keyed rounds: no stream is a shifted copy of another."""
+    """32 random bits per position, as int32; with two keyed rounds, no stream is a shifted copy of another."""
     key = _mix64(key)
     low, high = ((half & 0xFFFFFFFF).to(torch.int32)[:, None] for half in (key, key >> 32))
     size = 1

@@ -1,48 +1,56 @@
-"""Paths as users write them, and writing files so that nobody sees half of one."""
+"""Expanding paths, and writing files atomically."""
 
 import contextlib
 import os
+import re
+import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from utils.errors import UserError
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+
 
 def expand_path(path: str | Path) -> Path:
-    """`~` and `${VARIABLES}` expanded; `${TMPDIR}` is the system's folder for temporary files where it is not set.
+    """Expand `~` and `${VARIABLES}`; if `${TMPDIR}` is not set, it is the system's folder for temporary files.
 
     Raises:
-        UserError: for a variable that is not set.
+        UserError: for any other variable that is not set.
     """
     text = str(path)
     if "TMPDIR" not in os.environ:
         text = text.replace("${TMPDIR}", tempfile.gettempdir()).replace("$TMPDIR", tempfile.gettempdir())
     expanded = os.path.expanduser(os.path.expandvars(text))
     if "$" in expanded:
-        raise UserError(f"the path {path} names an environment variable that is not set")
+        raise UserError(f"the path {path} contains an environment variable that is not set")
     return Path(expanded)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], previous: Path | None = None) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk, and move it into place.
+    """Let `write` fill a temporary file in the same folder, flush it to disk, and rename it to `path`.
 
-    The file that was there moves to `previous`, where that is given. A process that is killed on the way leaves its
-    temporary file; see `remove_temporary_files`.
+    A process that is killed on the way leaves the temporary file behind; see `remove_temporary_files`.
+
+    Args:
+        path: the file; missing folders are created.
+        write: is called with the path of the temporary file.
+        previous: new name of the file that is replaced, if it is to be kept.
 
     Raises:
-        UserError: where the folder cannot be written or the disk is full; `path` is then as it was before.
+        UserError: if the folder cannot be written or the disk is full; `path` is then unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        _flush(temporary)
+        _flush(temporary, os.O_RDWR)  # Windows flushes only what is open for writing
         if previous is not None and path.exists():
             os.replace(path, previous)
         os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # not every file system does that
-            _flush(path.parent)
+        with contextlib.suppress(OSError):  # not every file system can flush a folder
+            _flush(path.parent, os.O_RDONLY)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
@@ -51,7 +59,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], previous: Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+    """Write a text file atomically.
 
     Raises:
         UserError: as `write_atomically`.
@@ -60,14 +68,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what `write_atomically` left in a folder that nobody else writes into."""
-    for left_over in folder.glob(".*.tmp"):
-        left_over.unlink(missing_ok=True)
+    """Remove what `write_atomically` left behind in a folder that no other process is writing to."""
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -50,7 +50,7 @@ time.sleep(60)
 
 
 def test_lock_removes_the_temporary_files_of_runs_that_were_killed(tmp_path: Path) -> None:
-    (tmp_path / ".last.pt.123.tmp").write_text("half")
+    (tmp_path / ".last.pt.0123456789abcdef.tmp").write_text("half")
     (tmp_path / "last.pt").write_text("whole")
     FolderLock(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "last.pt"}

@@ -1,12 +1,13 @@
-"""Paths as users write them, and files that are whole or not there."""
+"""Paths are expanded, and files are written atomically."""
 
+import os
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from utils.errors import UserError
-from utils.paths import expand_path, write_atomically
+from utils.paths import expand_path, remove_temporary_files, write_atomically, write_text
 
 
 def test_home_and_variables_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,13 +18,13 @@ def test_home_and_variables_are_expanded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert expand_path(Path("plain/c")) == Path("plain/c")
 
 
-def test_variable_that_is_not_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_that_is_not_set_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATA_THERE", raising=False)
     with pytest.raises(UserError, match=r"\$\{DATA_THERE\}/b.*not set"):
         expand_path("${DATA_THERE}/b")
 
 
-def test_temporary_folder_is_known_even_where_its_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_folder_is_known_even_if_its_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
     assert expand_path("${TMPDIR}/x") == Path(tempfile.gettempdir()) / "x"
     monkeypatch.setenv("TMPDIR", "/elsewhere")
@@ -33,13 +34,13 @@ def test_temporary_folder_is_known_even_where_its_variable_is_not_set(monkeypatc
 def test_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "file.txt"
     for text in ("first", "second"):
-        write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
+        write_text(path, text)
         assert path.read_text() == text
     assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("no")])
-def test_interrupted_writing_leaves_the_old_file_and_no_other(tmp_path: Path, error: BaseException) -> None:
+def test_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
 
@@ -47,22 +48,36 @@ def test_interrupted_writing_leaves_the_old_file_and_no_other(tmp_path: Path, er
         temporary.write_text("ha")
         raise error
 
-    with pytest.raises(UserError if isinstance(error, OSError) else type(error)):
+    with pytest.raises(UserError if isinstance(error, OSError) else type(error), match=r"No space left|^no$|^$"):
         write_atomically(path, write)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_full_disk_is_a_user_error_that_names_the_file(tmp_path: Path) -> None:
-    def write(temporary: Path) -> None:
-        raise OSError(28, "No space left on device")
+def test_writers_with_the_same_process_number_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 7)  # as in two containers that share a folder
+    path = tmp_path / "file.txt"
 
-    with pytest.raises(UserError, match=r"file\.txt cannot be written: No space left on device"):
-        write_atomically(tmp_path / "file.txt", write)
+    def write_while_another_writes(temporary: Path) -> None:
+        temporary.write_text("first")
+        write_text(path, "second")
+        assert temporary.read_text() == "first"
+
+    write_atomically(path, write_while_another_writes)
+    assert path.read_text() == "first"
+
+
+def test_only_temporary_files_of_ours_are_removed(tmp_path: Path) -> None:
+    names = [".editor.123.tmp", "notes.tmp"]
+    write_atomically(tmp_path / "last.pt", lambda temporary: names.append(temporary.name) or temporary.touch())
+    for name in names:
+        (tmp_path / name).write_text("half")
+    remove_temporary_files(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", ".editor.123.tmp", "notes.tmp"}
 
 
 def test_path_below_a_regular_file_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot be written"):
-        write_atomically(tmp_path / "file" / "below.txt", lambda temporary: temporary.write_text("x"))
+    with pytest.raises(UserError, match=r"below\.txt cannot be written"):
+        write_text(tmp_path / "file" / "below.txt", "x")
     assert (tmp_path / "file").read_text() == "in the way"
