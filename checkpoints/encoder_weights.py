@@ -1,4 +1,4 @@
-"""Weights of a DINO vision transformer: from the hub, or from a file."""
+"""Weights of a DINO vision transformer, from the Hugging Face hub or from a file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,53 +7,50 @@ from typing import Any
 from torch import Tensor
 
 from checkpoints.files import read_torch_file
-from checkpoints.weights import find_prefix, load_weights
+from checkpoints.weights import find_prefix, load_weights, weights_digest
 from models.dino import ARCHITECTURES, DinoEncoder, Encoder, EncoderConfig, FrozenEncoder
 from utils.errors import UserError
 from utils.paths import expand_path
 
 PATCHES = "patch_embed.proj.weight"
-"""The tensor that tells a vision transformer: channels x 3 x patch size x patch size."""
+"""The tensor by which a vision transformer is recognised: channels x 3 x patch size x patch size."""
 
 
-def build_encoder(
-    shape: EncoderConfig, weights: str | Mapping[str, Tensor] | None = None, cache: str | None = None
-) -> Encoder:
-    """The encoder with its pretrained weights, frozen unless `shape.train`.
+def build_encoder(config: EncoderConfig, weights: str | Mapping[str, Tensor] | None = None) -> Encoder:
+    """Build an encoder with pretrained weights, frozen unless `config.train`.
 
     Args:
-        shape: what to build.
-        weights: a file, the tensors themselves, or None for the hub's.
-        cache: folder that keeps the features of a frozen encoder.
+        config: what to build.
+        weights: a file, the tensors themselves, or None to download them from the Hugging Face hub.
 
     Raises:
-        UserError: for weights that cannot be had, or that do not fit.
+        UserError: for weights that are not available or do not fit.
     """
-    encoder = DinoEncoder(shape)
-    tensors = weights if isinstance(weights, Mapping) else pretrained_weights(shape.model, weights)
-    load_weights(encoder.vit, tensors, f"the file of weights of {shape.model}")
-    return encoder if shape.train else FrozenEncoder(encoder, None if cache is None else expand_path(cache))
+    encoder = DinoEncoder(config)
+    tensors = weights if isinstance(weights, Mapping) else pretrained_weights(config.model, weights)
+    load_weights(encoder.vit, tensors, f"the weight file of {config.model}")
+    return encoder if config.train else FrozenEncoder(encoder, weights_digest(encoder.state_dict()))
 
 
 def pretrained_weights(model: str, file: str | None) -> Mapping[str, Tensor]:
-    """The tensors of that transformer under timm's names.
+    """The tensors of the transformer under timm's names.
 
     Raises:
-        UserError: for a file that is missing, damaged, or of no such transformer; without a file, where the hub cannot
-            be reached.
+        UserError: for a file that is missing, damaged, or not such a transformer; without a file, if the hub cannot be
+            reached.
     """
     return _from_hub(model) if file is None else transformer_tensors(_from_file(expand_path(file), model), file)
 
 
 def transformer_tensors(tensors: Any, source: str) -> dict[str, Tensor]:
-    """The tensors of the transformer among others: prefixes (`module.`, `backbone.`) are cut off, heads left out.
+    """Extract the transformer's tensors: prefixes (`module.`, `backbone.`) are removed, heads left out.
 
     Raises:
-        UserError: where there is no transformer.
+        UserError: if there is no transformer.
     """
     prefix = find_prefix(tensors, PATCHES) if isinstance(tensors, Mapping) else None
     if prefix is None:
-        raise UserError(f"{source} holds no vision transformer: it has no tensor {PATCHES}")
+        raise UserError(f"{source} contains no vision transformer: it has no tensor {PATCHES}")
     inner = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return {name: tensor for name, tensor in inner.items() if not name.startswith("head.")}
 
@@ -64,7 +61,7 @@ def _from_file(path: Path, model: str) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     contents = read_torch_file(path)
-    # DINO's full checkpoints hold student and teacher; the features of the paper are the teacher's
+    # full checkpoints of DINO contain student and teacher; the features of the paper are the teacher's
     return contents.get("teacher", contents) if isinstance(contents, Mapping) else contents
 
 
@@ -75,7 +72,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a safetensors file, or it is damaged or cut off: {error}") from error
+        raise UserError(f"{path} is not a safetensors file, or it is damaged or truncated: {error}") from error
 
 
 def _from_hub(model: str) -> Mapping[str, Tensor]:
@@ -83,15 +80,15 @@ def _from_hub(model: str) -> Mapping[str, Tensor]:
 
     try:
         return timm.create_model(ARCHITECTURES[model].timm_name, pretrained=True, num_classes=0).state_dict()
-    except Exception as error:  # whatever keeps the hub from answering, the remedy is the same
+    except Exception as error:  # for any reason the remedy is the same
         raise UserError(
-            f"the weights of {model} cannot be fetched ({type(error).__name__}); {_advice(model)}"
+            f"the weights of {model} cannot be downloaded ({type(error).__name__}); {_advice(model)}"
         ) from error
 
 
 def _advice(model: str) -> str:
     architecture = ARCHITECTURES[model]
     return (
-        f"bring {architecture.official_file} (github.com/facebookresearch/dino), or model.safetensors of "
-        f"huggingface.co/timm/{architecture.timm_name}, and name it in feature_cond_encoder.weights"
+        f"download {architecture.official_file} (github.com/facebookresearch/dino) or model.safetensors of "
+        f"huggingface.co/timm/{architecture.timm_name} yourself, and name the file in feature_cond_encoder.weights"
     )

@@ -1,7 +1,7 @@
-"""Checkpoint files: written whole or not at all, read without running anything that is in them.
+"""Checkpoint files: written atomically, read without executing anything that they contain.
 
-A run folder holds `last.pt` and, as `previous.pt`, the one before it, which makes way once the new one is complete; all
-older ones are gone. Every checkpoint carries a digest of its contents, which reading compares.
+A run folder keeps the newest checkpoint, `last.pt`, and the one before, `previous.pt`. Every checkpoint carries a
+digest of its contents, which is verified on reading.
 """
 
 import hashlib
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from checkpoints.upgrade import upgrade
 from utils.errors import UserError
 from utils.logs import LOGGER
 from utils.paths import expand_path, write_atomically
 
-FORMAT_VERSION = 1
-"""Raised whenever a reader of the version before could not make sense of a file."""
+FORMAT_VERSION = 2
+"""Incremented when older software could not read a file; `checkpoints.upgrade` converts older files."""
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
 
@@ -34,14 +35,14 @@ _NUMPY: list[Any] = [
       for module in ("numpy.core", "numpy._core")  # before and since NumPy 2
       for function, name in ((_REBUILD, "_reconstruct"), (_SCALAR, "scalar"))),
 ]  # fmt: skip
-"""What a file with arrays of numbers asks for; optimisers and schedulers of other software keep such arrays."""
+"""What NumPy arrays in a file refer to; optimisers and schedulers of other software store such arrays."""
 
 
 def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
     """Write `contents` (state dicts, numbers, text and containers of them) to `path`, atomically.
 
     Raises:
-        UserError: where the file cannot be written.
+        UserError: if the file cannot be written.
     """
     missing = [name for name in _REQUIRED if name not in contents]
     if missing:
@@ -59,10 +60,10 @@ def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
 
 
 def newest_intact(folder: Path) -> Path | None:
-    """The newest checkpoint of a run folder that can be continued; None where nothing was saved.
+    """The newest undamaged checkpoint of a run folder; None if the folder has no checkpoints.
 
     Raises:
-        UserError: where all that was saved is damaged. To begin anew then, and write over it, is for the user to say.
+        UserError: if all of them are damaged: only the user can decide to start again and overwrite them.
     """
     damaged = []
     for path in (folder / LAST, folder / PREVIOUS):
@@ -71,35 +72,35 @@ def newest_intact(folder: Path) -> Path | None:
                 load_checkpoint(path)
                 return path
             except UserError as error:
-                LOGGER.warning("passed over: %s", error)
+                LOGGER.warning("skipping %s", error)
                 damaged.append(str(error))
     if damaged:
-        raise UserError(f"{folder} holds no intact checkpoint; remove them to begin anew. {'; '.join(damaged)}")
+        raise UserError(f"{folder} has no undamaged checkpoint; remove them to start again. {'; '.join(damaged)}")
     return None
 
 
 def digest(contents: Mapping[str, Any]) -> str:
-    """A digest of all tensors, numbers and texts, with their names and types, but for an entry `digest`."""
+    """A digest of all tensors, numbers and texts with their names and types; an entry `digest` is ignored."""
     hasher = hashlib.sha256()
     _absorb(hasher, {name: value for name, value in contents.items() if name != "digest"})
     return hasher.hexdigest()
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a checkpoint, on the CPU.
+    """The contents of a checkpoint in the current format, on the CPU.
 
     Raises:
-        UserError: for a file that is missing, truncated, not a checkpoint of this software, or of a later version.
+        UserError: for a file that is missing, damaged, not a checkpoint of this software, or of a later version.
     """
     path = expand_path(path)
     return checked_checkpoint(path, read_torch_file(path))
 
 
 def read_torch_file(path: Path) -> Any:
-    """What `torch.save` wrote, on the CPU: tensors, NumPy arrays, numbers, text, and containers of them.
+    """Read a file of `torch.save` with tensors, NumPy arrays, numbers, text, and containers of them, on the CPU.
 
     Raises:
-        UserError: for a file that is missing, damaged, or holds anything else. Nothing in it is run.
+        UserError: for a file that is missing, damaged, or contains anything else. Nothing in it is executed.
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
@@ -110,44 +111,45 @@ def read_torch_file(path: Path) -> Any:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign is not None:
             raise UserError(
-                f"{path} is not a checkpoint that can be read safely: it asks for {foreign[1]}, and only tensors, "
-                f"numbers and text are read"
+                f"{path} cannot be read safely: it refers to {foreign[1]}, but only tensors, numbers and text are read"
             ) from error
-        raise UserError(f"{path} is not a checkpoint, or it is damaged or cut off: {_first_line(error)}") from error
+        raise UserError(f"{path} is not a checkpoint, or it is damaged or truncated: {_first_line(error)}") from error
 
 
 def is_checkpoint(contents: Any) -> bool:
-    """Whether a file's contents are a checkpoint of this software, of whatever version."""
+    """Whether contents are those of a checkpoint of this software, in any version."""
     return isinstance(contents, dict) and contents.get("kind") == _KIND
 
 
 def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
-    """The contents of a file, once they have been found to be a checkpoint of this software.
+    """Verify contents and convert them to the current format.
 
     Raises:
-        UserError: for other contents, a later version, and parts that are missing.
+        UserError: for other contents, a later version, missing parts, or a wrong digest.
     """
     if not is_checkpoint(contents):
         raise UserError(f"{path} is not a checkpoint of this software")
     version = contents.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise UserError(f"{path} has format version {version}; this software reads up to {FORMAT_VERSION}: update it")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {version}; this software reads versions 1 to {FORMAT_VERSION}; update it"
+        )
     missing = [name for name in _REQUIRED if name not in contents]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}")
     wrong = [name for name in _REQUIRED if not isinstance(contents[name], int if name == "step" else Mapping)]
     if wrong:
-        raise UserError(f"{path} is damaged: {', '.join(wrong)} cannot be what it holds of them")
+        raise UserError(f"{path} is damaged: its {', '.join(wrong)} cannot be used")
     if "digest" in contents and contents["digest"] != digest(contents):
-        raise UserError(f"{path} is damaged: its contents do not have the digest that was stored with them")
-    return contents
+        raise UserError(f"{path} is damaged: its contents do not match their digest")
+    return upgrade(contents)
 
 
 def find_checkpoint(pattern: str) -> Path:
-    """The file of that name, or the newest file that matches the pattern.
+    """The file with that name, or the newest file that matches the pattern.
 
     Raises:
-        UserError: where there is none.
+        UserError: if there is none.
     """
     path = expand_path(pattern)
     if path.exists() or not any(sign in pattern for sign in "*?["):

@@ -1,20 +1,20 @@
-"""The shape of a U-Net, read off its tensors."""
+"""The configuration of a U-Net, inferred from its tensors."""
 
-import dataclasses
 import itertools
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from models.unet import FeatureCondition, UNetConfig
+from utils.config import validate
 from utils.errors import UserError
 
 
-def network_of(weights: Mapping[str, Tensor]) -> UNetConfig:
-    """The network that has such tensors. Heads leave no trace in them: they are taken to have 32 channels.
+def infer_unet_config(weights: Mapping[str, Tensor]) -> UNetConfig:
+    """The configuration of the network with these tensors; attention heads, which they do not show, get 32 channels.
 
     Raises:
-        UserError: where it can be no network of ours.
+        UserError: if they are not a U-Net of this kind.
     """
     try:
         num_classes, base = len(weights["out.2.weight"]), weights["time_embed.0.weight"].shape[1]
@@ -22,18 +22,20 @@ def network_of(weights: Mapping[str, Tensor]) -> UNetConfig:
         widths = [len(weights[f"input_blocks.{level[0]}.0.in_layers.2.weight"]) for level in levels]
         image_channels = weights["input_blocks.0.0.weight"].shape[1] - num_classes
     except (KeyError, IndexError) as error:
-        raise UserError(f"it holds no U-Net of this kind: {error} is missing") from error
-    plain = UNetConfig(
-        num_classes=num_classes,
-        image_channels=image_channels,
-        base_channels=base,
-        channel_mult=tuple(width // base for width in widths),
-        attention_resolutions=tuple(
+        raise UserError(f"it contains no U-Net of this kind: {error} is missing") from error
+    values = {
+        "num_classes": num_classes,
+        "image_channels": image_channels,
+        "base_channels": base,
+        "channel_mult": [width // base for width in widths],
+        "attention_resolutions": [
             1 << depth for depth, level in enumerate(levels) if f"input_blocks.{level[0]}.1.qkv.weight" in weights
-        ),
-        num_res_blocks=len(levels[0]),
-    )
-    return dataclasses.replace(plain, feature=_feature(weights, plain))
+        ],
+        "num_res_blocks": len(levels[0]),
+    }
+    plain = validate(UNetConfig, values, "its U-Net")
+    feature = _feature(weights, plain)
+    return plain if feature is None else validate(UNetConfig, {**values, "feature": feature}, "its U-Net")
 
 
 def _levels(weights: Mapping[str, Tensor]) -> list[list[int]]:
@@ -50,13 +52,14 @@ def _levels(weights: Mapping[str, Tensor]) -> list[list[int]]:
 
 
 def _feature(weights: Mapping[str, Tensor], plain: UNetConfig) -> FeatureCondition | None:
-    """What joins, told by an input block that takes more channels than the block before gives."""
+    """The feature condition, recognised by an input block with more channels than the block before it provides."""
     found = []
     for index, joint in plain.joints().items():
         norm = weights.get(f"input_blocks.{index}.0.in_layers.0.weight")
         if norm is not None and len(norm) > joint.channels:
-            found.append(FeatureCondition(len(norm) - joint.channels, joint.factor, index))
+            channels = len(norm) - joint.channels
+            found.append(FeatureCondition(channels=channels, output_stride=joint.factor, target_layer=index))
     if len(found) > 1:
         blocks = " and ".join(str(feature.target_layer) for feature in found)
-        raise UserError(f"features join at the input blocks {blocks}; this software lets them join at one")
+        raise UserError(f"features join at the input blocks {blocks}; only one is supported")
     return found[0] if found else None

@@ -1,100 +1,99 @@
-"""A model as plain data, for checkpoints, and back."""
+"""Models in checkpoints: configurations as plain data, and models built from them."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import nn
 
 from checkpoints.encoder_weights import build_encoder
 from checkpoints.weights import load_weights
-from models.ccdm import CCDM, ProcessConfig
+from models.build import ModelConfig, build_network, build_process, refuse_untrusted
+from models.ccdm import CCDM
 from models.dino import DinoEncoder, Encoder, EncoderConfig, FrozenEncoder
-from models.unet import FeatureCondition, UNetConfig
+from utils.config import Config, validate
 from utils.errors import UserError
 
 
-class ModelConfig(NamedTuple):
-    """All that is needed to build a model, but for the weights."""
+def to_config_dict(model: CCDM, config: ModelConfig) -> dict[str, Any]:
+    """The entries of a checkpoint that describe its model, as plain data.
 
-    network: UNetConfig
-    process: ProcessConfig
-    encoder: EncoderConfig | None = None
-
-
-def to_config_dict(network: UNetConfig, process: ProcessConfig, encoder: Encoder | None = None) -> dict[str, Any]:
-    """The shape of a model as plain data, under the names that checkpoints use.
-
-    A frozen encoder's weights are not saved with a model; their digest is, so that they are known again.
+    The parameters of a network or process that has a config are stored completely, defaults included. A frozen
+    encoder's weights are not stored; their digest is, so that other weights can be refused.
     """
-    described = {"network": dataclasses.asdict(network), "process": dataclasses.asdict(process)}
-    if encoder is not None:
-        digest = encoder.digest if isinstance(encoder, FrozenEncoder) else None
-        described["encoder"] = {**dataclasses.asdict(encoder.shape), "digest": digest}
-    return described
+    parts = {
+        "network": config.network.model_copy(update={"params": _complete(model.network, config.network.params)}),
+        "process": config.process.model_copy(update={"params": _complete(model.process, config.process.params)}),
+    }
+    entries = {name: part.model_dump(mode="json") for name, part in parts.items()}
+    if model.encoder is not None:
+        digest = model.encoder.digest if isinstance(model.encoder, FrozenEncoder) else None
+        entries["encoder"] = {**model.encoder.config.model_dump(mode="json"), "digest": digest}
+    return entries
 
 
-def config_from_checkpoint(contents: Mapping[str, Any]) -> ModelConfig:
-    """The shapes in a checkpoint's contents.
+def model_config(contents: Mapping[str, Any]) -> ModelConfig:
+    """The configuration of the model in a checkpoint's contents.
 
     Raises:
-        UserError: where they do not describe a model.
+        UserError: if the contents do not describe a model.
     """
-    try:
-        network = dict(contents["network"])
-        if network.get("feature") is not None:
-            network["feature"] = FeatureCondition(**network["feature"])
-        encoder = {name: value for name, value in contents.get("encoder", {}).items() if name != "digest"}
-        return ModelConfig(
-            UNetConfig(**network), ProcessConfig(**contents["process"]), EncoderConfig(**encoder) if encoder else None
-        )
-    except TypeError as error:
-        raise UserError(f"the checkpoint does not describe a network that this software knows: {error}") from error
+    entries = {name: contents.get(name) for name in ("network", "process", "encoder")}
+    if isinstance(entries["encoder"], Mapping):
+        entries["encoder"] = {name: value for name, value in entries["encoder"].items() if name != "digest"}
+    return validate(ModelConfig, entries, "the checkpoint's model")
 
 
-def restore(contents: Mapping[str, Any], encoder_weights: str | None = None) -> CCDM:
-    """The model of a checkpoint with its averaged weights, ready to sample.
+def build_model(contents: Mapping[str, Any], encoder_weights: str | None = None, trusted: Collection[str] = ()) -> CCDM:
+    """Build the model of a checkpoint with its averaged weights, in evaluation mode.
 
     Args:
         contents: of the checkpoint.
-        encoder_weights: file of a frozen encoder's weights; None takes the one that training took.
+        encoder_weights: file with the weights of a frozen encoder; None uses the file that training used.
+        trusted: modules outside this project that the user has named; only these may be imported.
 
     Raises:
-        UserError: where the weights do not fit the network that the checkpoint describes, or the encoder's cannot be
-            had or are others than in training.
+        UserError: if the checkpoint names another module, its weights do not fit its network, or the encoder's weights
+            are missing or differ from those of the training.
     """
-    shapes = config_from_checkpoint(contents)
-    encoder = None if shapes.encoder is None else restore_encoder(shapes.encoder, contents, encoder_weights)
-    model = CCDM(shapes.network, shapes.process, encoder)
+    config = model_config(contents)
+    refuse_untrusted(config, trusted)
+    encoder = None if config.encoder is None else restore_encoder(config.encoder, contents, encoder_weights)
+    process = build_process(config.process)
+    model = CCDM(build_network(config.network, process), process, encoder)
     load_weights(model, contents["average"])
     return model.eval().requires_grad_(False)
 
 
-def restore_encoder(
-    shape: EncoderConfig, contents: Mapping[str, Any], weights: str | None = None, cache: str | None = None
-) -> Encoder:
-    """The encoder of a checkpoint; one that was trained awaits its weights, which come with the network's.
+def restore_encoder(config: EncoderConfig, contents: Mapping[str, Any], weights: str | None = None) -> Encoder:
+    """The encoder of a checkpoint. The weights of a trained one are loaded together with those of the network.
 
     Raises:
-        UserError: where a frozen encoder's weights cannot be had, or are others than in training.
+        UserError: if the weights of a frozen encoder are missing or differ from those of the training.
     """
-    if shape.train:
-        return DinoEncoder(shape)
+    if config.train:
+        return DinoEncoder(config)
     if weights is None:
-        trained_with = contents["settings"].get("feature_cond_encoder", {}).get("weights")
+        trained_with = (contents["settings"].get("feature_cond_encoder") or {}).get("weights")
         weights = contents.get("encoder_weights", trained_with)
-    encoder = build_encoder(shape, weights, cache)
+    encoder = build_encoder(config, weights)
     check_digest(encoder, contents)
     return encoder
 
 
 def check_digest(encoder: Encoder | None, contents: Mapping[str, Any]) -> None:
-    """See that a frozen encoder has the weights that a checkpoint's network was trained with.
+    """Check that a frozen encoder has the weights that the checkpoint's network was trained with.
 
     Raises:
-        UserError: where it has others.
+        UserError: if it has others.
     """
-    digest = contents.get("encoder", {}).get("digest")
+    digest = (contents.get("encoder") or {}).get("digest")
     if isinstance(encoder, FrozenEncoder) and digest is not None and digest != encoder.digest:
         raise UserError(
-            f"the weights of {encoder.shape.model} are not those that the checkpoint was trained with; name their file "
-            f"in feature_cond_encoder.weights"
+            f"the weights of {encoder.config.model} differ from those that the checkpoint was trained with; name the "
+            f"right file in feature_cond_encoder.weights"
         )
+
+
+def _complete(built: nn.Module, params: dict[str, Any]) -> dict[str, Any]:
+    config = getattr(built, "config", None)
+    return params | config.model_dump(mode="json") if isinstance(config, Config) else params

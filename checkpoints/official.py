@@ -1,16 +1,15 @@
 """Checkpoints of the official repository, github.com/LarsDoorenbos/ccdm-stochastic-segmentation.
 
-`python -m checkpoints.official that.pt` prints what a file is. Files of both branches are read:
+`python -m checkpoints.official that.pt` describes a file. Files of both branches are supported:
 
-    main          `model`, `average_model`; where the encoder was trained also `feature_cond_encoder` and
+    main          `model`, `average_model`; if the encoder was trained also `feature_cond_encoder` and
                   `average_feature_cond_encoder`
     cityscapes    `model`, `average_model`, `cond_encoder`, `average_cond_encoder`
 
-with the prefixes of wrappers (`module.`, `unet.`) or without, and so are bare state dicts. The state of optimiser,
-scheduler and engine is not used.
+with or without the prefixes of wrappers (`module.`, `unet.`), as well as bare state dicts. The state of optimiser,
+scheduler and engine is ignored.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +20,14 @@ from torch import Tensor
 
 from checkpoints.encoder_weights import PATCHES, transformer_tensors
 from checkpoints.files import checked_checkpoint, is_checkpoint, read_torch_file
-from checkpoints.infer import network_of
-from checkpoints.model import to_config_dict
+from checkpoints.infer import infer_unet_config
+from checkpoints.preprocessing import Preprocessing
 from checkpoints.weights import check_weights, find_prefix, weights_digest
-from diffusion import alpha_bar_table
-from models.ccdm import ProcessConfig
+from datasets.cityscapes import Cityscapes
+from diffusion import UniformConfig, alpha_bar_table
+from models.build import ModelConfig, Part
 from models.dino import ARCHITECTURES, EncoderConfig
-from models.unet import FeatureCondition, UNet
+from models.unet import FeatureCondition, UNet, UNetConfig
 from utils.errors import UserError, run_script
 from utils.logs import LOGGER, setup_logging
 from utils.paths import expand_path
@@ -40,18 +40,18 @@ _ENCODERS = ("feature_cond_encoder", "cond_encoder")
 _TABLES = ("betas", "alphas", "cumalphas")
 _DATASETS = ("datasets.lidc", "datasets.cityscapes")
 _LONG_AGO = 1_000_000
-"""Steps since the average began: it is that of a whole training, and is not to start over."""
+"""Steps in the average: that of a whole training, which continues instead of starting again."""
 
 
 def load_model_file(path: str | Path) -> dict[str, Any]:
-    """The contents of a checkpoint, be it this software's or an official one: the same keys, but for the training's.
+    """The contents of a checkpoint of this software or of an official one, with the same keys except those of a run.
 
-    An official file says nothing of the data set (`settings` then names the one it was probably trained on), nor of
-    the heads of the attention (32 channels each) and the encoder's `source_layer` (11).
+    An official file does not contain the dataset (`settings` names the one it was probably trained on), the attention
+    heads (32 channels each are assumed) and the encoder's `source_layer` (11).
 
     Raises:
-        UserError: for a file that is missing, damaged, holds other things than data, or is of neither software; and,
-            naming it, for a tensor without a place in the network or of another shape.
+        UserError: for a file that is missing, damaged, contains other things than data, or comes from other software;
+            and for an unexpected tensor or one with another shape, naming it.
     """
     path = expand_path(path)
     file = read_torch_file(path)
@@ -60,14 +60,14 @@ def load_model_file(path: str | Path) -> dict[str, Any]:
     try:
         return translate(file)
     except UserError as error:
-        raise UserError(f"{path} is not a checkpoint of this software, nor an official one: {error}") from error
+        raise UserError(f"{path} is neither a checkpoint of this software nor an official one: {error}") from error
 
 
 def translate(file: Any) -> dict[str, Any]:
-    """The contents of an official file as those of a checkpoint of ours.
+    """Convert the contents of an official file to those of a checkpoint.
 
-    A missing average is the weights themselves, and the other way round. An encoder that training left as it was comes
-    as `encoder_weights`.
+    Missing averaged weights are replaced by the others, and vice versa. The weights of an encoder that was not trained
+    become the entry `encoder_weights`.
 
     Raises:
         UserError: as `load_model_file`.
@@ -78,40 +78,55 @@ def translate(file: Any) -> dict[str, Any]:
     if not unets:
         raise UserError("it has no tensors under `model` or `average_model`")
     model, average = (unets[name] if name in unets else next(iter(unets.values())) for name in _UNETS)
-    network = network_of(average.weights)
+    network = infer_unet_config(average.weights)
     with torch.device("meta"):
         expected = UNet(network).state_dict()
     for name, unet in unets.items():
         check_weights(expected, unet.weights, f"`{name}`")
     encoder = _encoder(network.feature, entries)
-    unused = [str(name) for name in file if name not in unets and name not in encoder.entries]
-    LOGGER.info("official checkpoint; not used of it: %s", ", ".join(unused) or "nothing")
+    ignored = [str(name) for name in file if name not in unets and name not in encoder.entries]
+    LOGGER.info("official checkpoint; ignored entries: %s", ", ".join(ignored) or "none")
+    process = {"num_classes": network.num_classes, **average.process.model_dump(mode="json")}
+    config = ModelConfig(
+        network=Part(module="models.unet", params=network.model_dump(mode="json")),
+        process=Part(module="diffusion.uniform", params=process),
+    )
     return {
         "settings": {"dataset_file": _DATASETS[network.image_channels == 3], "dataset_params": {}},
-        "preprocessing": _preprocessing(network.image_channels),
-        **to_config_dict(network, average.process),
+        "preprocessing": _preprocessing(network).model_dump(mode="json"),
+        **config.model_dump(mode="json"),
         **encoder.contents,
-        "model": {**_prefixed("unet.", model.weights), **encoder.model},
-        "average": {**_prefixed("unet.", average.weights), **encoder.average},
+        "model": {**_prefixed("network.", model.weights), **encoder.model},
+        "average": {**_prefixed("network.", average.weights), **encoder.average},
         "num_averaged": _LONG_AGO,
         "step": 0,
     }
 
 
-def _preprocessing(image_channels: int) -> dict[str, Any]:
-    """How the official data sets scale images: coloured ones by ImageNet, grey ones to [-1, 1]."""
-    if image_channels == 3:
-        return {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-    return {"image_mean": [0.5] * image_channels, "image_std": [0.5] * image_channels}
+def _preprocessing(network: UNetConfig) -> Preprocessing:
+    """How the official datasets scale images: RGB with ImageNet's mean and std, grey to [-1, 1]."""
+    if network.image_channels != 3:
+        middle = [0.5] * network.image_channels
+        return Preprocessing(image_mean=middle, image_std=middle, size=(128, 128))
+    classes: dict[str, Any] = {}
+    if network.num_classes == Cityscapes.num_classes:
+        classes = {
+            "class_names": list(Cityscapes.class_names),
+            "class_colours": list(Cityscapes.class_colours),
+            "void_class": Cityscapes.void_class,
+        }
+    return Preprocessing(
+        image_mean=list(Cityscapes.image_mean), image_std=list(Cityscapes.image_std), size=(128, 256), **classes
+    )
 
 
 class _UNetState(NamedTuple):
     weights: State
-    process: ProcessConfig
+    process: UniformConfig
 
 
 class _Encoder(NamedTuple):
-    """What an encoder adds: to the contents, to the tensors of model and average; and the entries it came from."""
+    """What an encoder adds to the contents and to the tensors of model and average, and the entries it comes from."""
 
     contents: Mapping[str, Any]
     model: State
@@ -128,25 +143,29 @@ def _prefixed(prefix: str, weights: State) -> dict[str, Tensor]:
 
 
 def _unwrapped(state: State) -> _UNetState:
-    """The U-Net's tensors without the prefixes of its wrappers, and the process whose tables stand beside them."""
+    """The U-Net's tensors without the prefixes of its wrappers, and the process whose tables are stored with them."""
     prefix = find_prefix(state, _LANDMARK)
     if prefix is None:
-        raise UserError(f"it holds no U-Net of this kind: there is no tensor {_LANDMARK}")
+        raise UserError(f"it contains no U-Net of this kind: there is no tensor {_LANDMARK}")
     inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    beside = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
-    tables = {name.rpartition(".")[2]: beside.pop(name) for name in [*beside] if name.rpartition(".")[2] in _TABLES}
-    if beside:
-        raise UserError(f"the tensor {next(iter(beside))} has no place here")
+    others = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
+    tables = {name.rpartition(".")[2]: others.pop(name) for name in [*others] if name.rpartition(".")[2] in _TABLES}
+    if others:
+        raise UserError(f"the tensor {next(iter(others))} is unexpected")
     return _UNetState(inside, _process(tables))
 
 
-def _process(tables: State) -> ProcessConfig:
-    """The process whose tables a file holds; T = 250 and the cosine schedule where it holds none."""
+def _process(tables: State) -> UniformConfig:
+    """The process whose tables a file contains; T = 250 and the cosine schedule if it contains none."""
     if not tables.keys() >= set(_TABLES):
-        return ProcessConfig()
+        return UniformConfig()
     betas, alpha_bar = tables["betas"], tables["cumalphas"]
     steps, ends = len(betas), {"first": float(betas[0]), "last": float(betas[-1])}
-    for process in (ProcessConfig(steps), ProcessConfig(steps, "linear", ends)):
+    candidates = (
+        UniformConfig(time_steps=steps),
+        UniformConfig(time_steps=steps, beta_schedule="linear", beta_schedule_params=ends),
+    )
+    for process in candidates:
         table = alpha_bar_table(process.beta_schedule, steps, **process.beta_schedule_params)[1:]
         if torch.allclose(table, alpha_bar.double(), atol=1e-5):
             return process
@@ -154,7 +173,7 @@ def _process(tables: State) -> ProcessConfig:
 
 
 def _encoder(feature: FeatureCondition | None, entries: Mapping[str, State]) -> _Encoder:
-    """The encoder of features: as its tensors say, or else the one whose features have that many channels."""
+    """The encoder, recognised by its tensors, or else by the number of feature channels."""
     name = next((name for name in _ENCODERS if name in entries), None)
     if feature is None:
         return _Encoder({}, {}, {}, ())
@@ -174,25 +193,25 @@ def _encoder(feature: FeatureCondition | None, entries: Mapping[str, State]) -> 
 def _described(feature: FeatureCondition, channels: int, patch_size: int, train: bool) -> dict[str, Any]:
     for model, architecture in ARCHITECTURES.items():
         if (architecture.channels, architecture.patch_size) == (channels, patch_size):
-            shape = EncoderConfig(model, output_stride=feature.output_stride, train=train)
-            return {**dataclasses.asdict(shape), "digest": None}
-    raise UserError(f"features of {channels} channels from patches of {patch_size} pixels join; no DINO makes these")
+            config = EncoderConfig(model=model, output_stride=feature.output_stride, train=train)
+            return {**config.model_dump(mode="json"), "digest": None}
+    raise UserError(f"no DINO model has features of {channels} channels from patches of {patch_size} pixels")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print what a checkpoint is.
+    """Print the model in a checkpoint.
 
     Raises:
-        UserError: for a file that is none.
+        UserError: for a file that is not a checkpoint.
     """
     if len(argv) != 1:
         raise UserError("usage: python -m checkpoints.official CHECKPOINT")
     setup_logging()
     contents = load_model_file(argv[0])
     millions = sum(tensor.numel() for tensor in contents["average"].values()) / 1e6
-    shape = {name: contents[name] for name in ("network", "process", "encoder") if name in contents}
+    model = {name: contents[name] for name in ("network", "process", "encoder") if contents.get(name)}
     LOGGER.info("%s: %.2f M parameters, step %d", argv[0], millions, contents["step"])
-    LOGGER.info(yaml.safe_dump(shape, sort_keys=False, default_flow_style=None).rstrip())
+    LOGGER.info(yaml.safe_dump(model, sort_keys=False, default_flow_style=None).rstrip())
 
 
 if __name__ == "__main__":

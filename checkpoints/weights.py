@@ -1,4 +1,4 @@
-"""Tensors by name: whether they fit, what they are called elsewhere, and whether they are the same."""
+"""Tensors by name: checks before loading, wrapper prefixes, digests."""
 
 import hashlib
 from collections.abc import Mapping
@@ -20,31 +20,31 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str = "th
 
 
 def check_weights(expected: Mapping[str, Any], weights: Mapping[str, Any], source: str) -> None:
-    """See that weights have the expected names and shapes.
+    """Check that weights have the expected names and shapes.
 
     Raises:
         UserError: as `load_weights`.
     """
     for name, tensor in expected.items():
         if name not in weights:
-            raise UserError(f"{source} is of another network: it lacks the tensor {name}")
+            raise UserError(f"{source} belongs to another network: it lacks the tensor {name}")
         if weights[name].shape != tensor.shape:
             raise UserError(
-                f"{source} is of another network: {name} has shape {tuple(weights[name].shape)} there, "
+                f"{source} belongs to another network: {name} has shape {tuple(weights[name].shape)} there, "
                 f"{tuple(tensor.shape)} here"
             )
     unknown = [name for name in weights if name not in expected]
     if unknown:
-        raise UserError(f"{source} is of another network: the tensor {unknown[0]} has no place here")
+        raise UserError(f"{source} belongs to another network: it has an unexpected tensor {unknown[0]}")
 
 
 def find_prefix(names: Mapping[str, Any], landmark: str) -> str | None:
-    """What wrappers have put in front of the names, told by a name that must be among them; None where it is not."""
+    """The prefix that wrappers added to all names, found by one name that must be present; None if it is not."""
     return next((str(name).removesuffix(landmark) for name in names if str(name).endswith(landmark)), None)
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """A digest of the names and values of tensors, as hexadecimal text, whatever their device."""
+    """A digest of the names and values of tensors, as hexadecimal text, on any device."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in weights.items():
         digest.update(name.encode())

@@ -65,12 +65,6 @@ def build_process(part: Part) -> Process:
     return process
 
 
-def part_of(module: str, built: nn.Module, params: dict[str, Any]) -> Part:
-    """The part as a checkpoint stores it: with the complete config of what was built, if it has one."""
-    config = getattr(built, "config", None)
-    return Part(module=module, params=params | config.model_dump(mode="json") if isinstance(config, Config) else params)
-
-
 def refuse_untrusted(config: ModelConfig, trusted: Collection[str]) -> None:
     """Refuse to import modules that a file names, unless they belong to this project or the user has named them.
 

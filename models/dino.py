@@ -69,7 +69,10 @@ class DinoEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        import timm  # takes seconds, and only this encoder needs it
+        try:
+            import timm  # takes seconds, and only this encoder needs it
+        except ImportError as error:
+            raise UserError("features of DINO need the package timm: pip install timm") from error
 
         self.config = config
         self.vit = timm.create_model(config.architecture.timm_name, num_classes=0, weight_init="skip")
