@@ -1,4 +1,4 @@
-"""A network, data and settings so small that a whole training takes about a second."""
+"""A model, data and settings so small that a training takes about a second."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,40 +10,67 @@ import pytest
 import torch
 from torch import nn
 
-from models import CCDM, ProcessConfig, UNetConfig
+from checkpoints.files import save_checkpoint
+from checkpoints.model import to_config_dict
+from diffusion.uniform import get_process
+from models import CCDM, ModelConfig, Part, UNet, UNetConfig
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 8
 SPLIT_SIZES = {"train": 12, "val": 4, "test": 4}
-PROCESS = ProcessConfig(time_steps=50)
+TIME_STEPS = 50
 
 
-def network_shape(num_classes: int = 2, image_channels: int = 1, channel_mult: tuple[int, ...] = (1,)) -> UNetConfig:
-    """The smallest network: residual blocks of 32 channels, no attention but that in the middle."""
-    return UNetConfig(num_classes, image_channels, 32, channel_mult, (), 1)
+def unet_config(num_classes: int = 2, image_channels: int = 1, channel_mult: tuple[int, ...] = (1,)) -> UNetConfig:
+    """The smallest network: residual blocks of 32 channels, attention only in the middle."""
+    return UNetConfig(
+        num_classes=num_classes, image_channels=image_channels, base_channels=32, channel_mult=channel_mult,
+        attention_resolutions=(), num_res_blocks=1,
+    )  # fmt: skip
 
 
 def model(num_classes: int = 2, image_channels: int = 1, channel_mult: tuple[int, ...] = (1,)) -> CCDM:
-    """A model whose predictions depend on all that it sees: no layer is zero, as some are when training starts."""
+    """A model whose predictions depend on all of its inputs: no layer is zero, as some are when training starts."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        ccdm = CCDM(network_shape(num_classes, image_channels, channel_mult), PROCESS)
-        for parameter in ccdm.parameters():
+        network = UNet(unet_config(num_classes, image_channels, channel_mult))
+        for parameter in network.parameters():
             if not parameter.any() and parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.1)
-    return ccdm.eval()
+    return CCDM(network, get_process(num_classes, time_steps=TIME_STEPS)).eval()
+
+
+def save_model(
+    path: Path,
+    ccdm: CCDM | None = None,
+    network: str = "models.unet",
+    process: str = "diffusion.uniform",
+    **entries: Any,
+) -> Path:
+    """Write a checkpoint of a model that was not trained; `network` and `process` are the modules it names."""
+    ccdm = model() if ccdm is None else ccdm
+    num_classes = ccdm.process.num_classes
+    config = ModelConfig(
+        network=Part(module=network, params={"num_classes": num_classes, "image_channels": 1}),
+        process=Part(module=process, params={"num_classes": num_classes}),
+    )
+    weights = ccdm.state_dict()
+    preprocessing = {"image_mean": [0.5], "image_std": [0.5], "size": [SIDE, SIDE]}
+    contents = {"settings": {}, "preprocessing": preprocessing, "model": weights, "average": weights, "step": 0}
+    save_checkpoint(path, {**contents, **to_config_dict(ccdm, config), **entries})
+    return path
 
 
 def images(number: int, channels: int = 1, size: tuple[int, int] = (SIDE, SIDE), seed: int = 0) -> torch.Tensor:
-    """Images of noise."""
+    """Images of Gaussian noise."""
     return torch.randn(number, channels, *size, generator=torch.Generator().manual_seed(seed))
 
 
 def train_argv(data_folder: Path | None, output: Path, *changes: str) -> list[str]:
     """Arguments of a training of 9 steps with validations after the 4th, the 8th and the last.
 
-    Without a folder, `changes` have to name the data.
+    Without a data folder, `changes` have to name the data.
     """
     data = [] if data_folder is None else [f"dataset_params={{path: '{data_folder}', side: {SIDE}}}"]
     return [
@@ -54,10 +81,10 @@ def train_argv(data_folder: Path | None, output: Path, *changes: str) -> list[st
         "precision=float32",
         "batch_size=4",
         "max_epochs=3",
-        "time_steps=50",
-        "unet_openai={base_channels: 32, channel_mult: [1], num_res_blocks: 1, attention_resolutions: []}",
+        f"process_params={{time_steps: {TIME_STEPS}}}",
+        "network_params={base_channels: 32, channel_mult: [1], num_res_blocks: 1, attention_resolutions: []}",
         "sampling.steps=3",
-        "samples=4",
+        "num_samples=4",
         "validation_freq=4",
         "display_freq=2",
         "dataset_val_max_size=2",
@@ -74,7 +101,7 @@ def eval_argv(checkpoint: Path, output: Path, *changes: str) -> list[str]:
         f"evaluation_path={output}",
         "device=cpu",
         "precision=float32",
-        "evaluations=4",
+        "num_samples=4",
         "sampling.steps=3",
         "n_validation_images=2",
         *changes,
@@ -82,7 +109,7 @@ def eval_argv(checkpoint: Path, output: Path, *changes: str) -> list[str]:
 
 
 def write_hdf5(path: Path, splits: Mapping[str, Mapping[str, Any]], **attributes: Any) -> Path:
-    """An HDF5 with a group for every split and its arrays in it."""
+    """Write an HDF5 file with a group for every split, which holds its arrays."""
     with h5py.File(path, "w") as file:
         file.attrs.update(attributes)
         for split, columns in splits.items():
@@ -95,7 +122,7 @@ def write_hdf5(path: Path, splits: Mapping[str, Mapping[str, Any]], **attributes
 def lesion_columns(
     number: int, size: tuple[int, int] = (SIDE, SIDE), num_classes: int = 2, annotators: int = 3, seed: int = 0
 ) -> dict[str, Any]:
-    """Images and labels of one split, at random."""
+    """Random images and labels of one split."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(num_classes, size=(number, annotators, *size), dtype=np.uint8)
     return {"images": rng.uniform(-0.5, 0.5, size=(number, *size)).astype(np.float32), "labels": labels}
@@ -113,7 +140,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def refusal(main: Callable[[Sequence[str]], object], argv: Sequence[str]) -> str:
-    """The message with which a script refuses its arguments."""
+    """The message of the error with which a script refuses its arguments."""
     with pytest.raises(UserError) as error:
         main(argv)
     message = str(error.value)
