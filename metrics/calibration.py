@@ -16,10 +16,10 @@ class Reliability:
 
 
 def calibration_bins(probabilities: Tensor, frequencies: Tensor, num_bins: int = 10) -> Tensor:
-    """Sums from which `reliability` and `expected_calibration_error_from` are read; add them up over batches.
+    """Sums from which `reliability` and `expected_calibration_error_from` are computed; add them up over batches.
 
     Every pair (pixel, class) counts once, background too, in one of `num_bins` equal bins of its probability: the
-    first is [0, 1/num_bins), the last [1 - 1/num_bins, 1].
+    first is [0, 1/num_bins), the last [1 - 1/num_bins, 1]. Pixels whose frequencies are all zero are void and left out.
 
     Args:
         probabilities: mean class probabilities of the samples, in [0, 1], B x C x H x W.
@@ -38,7 +38,8 @@ def calibration_bins(probabilities: Tensor, frequencies: Tensor, num_bins: int =
     _check(probabilities, frequencies)
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}: expected at least 1")
-    confidence, frequency = probabilities.flatten().double(), frequencies.flatten().double()
+    counted = _counted(frequencies)[:, None].expand_as(frequencies)
+    confidence, frequency = probabilities[counted].double(), frequencies[counted].double()
     bins = (confidence * num_bins).long().clamp(max=num_bins - 1)
     return torch.stack(
         [torch.bincount(bins, weight, num_bins) for weight in (torch.ones_like(confidence), confidence, frequency)]
@@ -59,13 +60,13 @@ def expected_calibration_error(probabilities: Tensor, frequencies: Tensor, num_b
     """Expected calibration error: mean over the bins, by their counts, of |mean confidence - mean frequency|.
 
     Naeini et al., *Obtaining Well Calibrated Probabilities Using Bayesian Binning*, 2015, with the annotators'
-    frequency in the place of a single truth and every class counted, not only the most probable. Arguments as in
+    frequency instead of a single truth and every class counted, not only the most probable. Arguments as in
     `calibration_bins`.
 
     Returns:
         Error in [0, 1] over all pixels of the batch, float64, a scalar.
 
-    One pixel, given 0.8 and 0.2, on which the annotators agree: (|0.8 - 1| + |0.2 - 0|) / 2.
+    One pixel, predicted 0.8 and 0.2, on which the annotators agree: (|0.8 - 1| + |0.2 - 0|) / 2.
 
     >>> probabilities, frequencies = torch.tensor([[[[0.8]], [[0.2]]]]), torch.tensor([[[[1.0]], [[0.0]]]])
     >>> expected_calibration_error(probabilities, frequencies)
@@ -75,7 +76,7 @@ def expected_calibration_error(probabilities: Tensor, frequencies: Tensor, num_b
 
 
 def expected_calibration_error_from(bins: Tensor) -> Tensor:
-    """`expected_calibration_error` of bins already summed."""
+    """`expected_calibration_error` from the sums of `calibration_bins`."""
     count, confidence, frequency = bins
     error: Tensor = (confidence - frequency).abs().sum() / count.sum()
     return error
@@ -84,9 +85,10 @@ def expected_calibration_error_from(bins: Tensor) -> Tensor:
 def brier_score(probabilities: Tensor, frequencies: Tensor) -> Tensor:
     """Brier score of each image: mean over pixels of the sum over classes of (probability - frequency)^2.
 
-    Brier, *Verification of Forecasts Expressed in Terms of Probability*, 1950, with the annotators' frequency in
-    the place of a single truth, so that 0 can be reached where annotators disagree. The sum runs over all classes:
-    with two, it is twice the squared error of the foreground alone.
+    Brier, *Verification of Forecasts Expressed in Terms of Probability*, 1950, with the annotators' frequency
+    instead of a single truth, so that 0 can be reached where annotators disagree. The sum runs over all classes: with
+    two, it is twice the squared error of the foreground alone. Pixels whose frequencies are all zero are void and left
+    out of the mean.
 
     Args:
         probabilities: mean class probabilities of the samples, in [0, 1], B x C x H x W.
@@ -99,7 +101,14 @@ def brier_score(probabilities: Tensor, frequencies: Tensor) -> Tensor:
     tensor([0.0800], dtype=torch.float64)
     """
     _check(probabilities, frequencies)
-    return (probabilities.double() - frequencies.double()).square().sum(1).mean((1, 2))
+    counted = _counted(frequencies)
+    errors = (probabilities.double() - frequencies.double()).square().sum(1)
+    return (errors * counted).sum((1, 2)) / counted.sum((1, 2))
+
+
+def _counted(frequencies: Tensor) -> Tensor:
+    """Pixels that are not void (see `label_frequencies`), whose frequencies sum to one: bool, B x H x W."""
+    return frequencies.sum(1) > 0.5
 
 
 def _check(probabilities: Tensor, frequencies: Tensor) -> None:

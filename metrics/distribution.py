@@ -1,4 +1,4 @@
-"""How close the samples are to the annotators' label maps as a distribution: GED, HM-IoU, maximum Dice matching."""
+"""How close the distribution of the samples is to that of the annotations: GED, HM-IoU, maximum Dice matching."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from metrics.overlap import dice, iou, mean_overlap
 
 
 class EnergyDistance(NamedTuple):
-    """GED and its two within-set terms, one value an image: float64, B, each in [0, 2] or [0, 1]."""
+    """GED, in [0, 2], and its two within-set terms, in [0, 1], for each image: float64, B."""
 
     ged: Tensor
     diversity_labels: Tensor
@@ -24,7 +24,7 @@ class EnergyDistance(NamedTuple):
 
 @dataclass(frozen=True)
 class PairwiseIoU:
-    """IoU of all pairs among an image's A label maps and N samples: computed once, read at any number of samples.
+    """IoU of all pairs among an image's A label maps and N samples, from which GED and HM-IoU are read at any n <= N.
 
     >>> labels = torch.tensor([[[[0, 1]], [[1, 1]]]])
     >>> samples = torch.tensor([[[[0, 1]], [[0, 0]], [[1, 1]]]])
@@ -43,13 +43,15 @@ class PairwiseIoU:
 
     @classmethod
     def from_labels(
-        cls, labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None
+        cls,
+        labels: Tensor,
+        samples: Tensor,
+        num_classes: int,
+        present: Tensor | None = None,
+        ignore_index: int | None = None,
     ) -> "PairwiseIoU":
-        """Compare all label maps (B x A x H x W) and samples (B x N x H x W) of each image.
-
-        `present` (B x A, bool) marks the annotators who labelled an image; the maps of the others are not looked at.
-        """
-        labels, present = comparable(labels, samples, num_classes, present)
+        """Compare all label maps (B x A x H x W) and samples (B x N x H x W) of each image; arguments as in `ged`."""
+        labels, samples, present, _ = comparable(labels, samples, num_classes, present, ignore_index)
         maps = torch.cat([labels, samples], 1)
         pairs = mean_overlap(maps, maps, num_classes, iou)
         a = labels.shape[1]
@@ -63,18 +65,25 @@ class PairwiseIoU:
         return PairwiseIoU(self.label_sample[..., :n], self.label_label, self.sample_sample[:, :n, :n], self.present)
 
 
-def ged(labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None) -> EnergyDistance:
+def ged(
+    labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None, ignore_index: int | None = None
+) -> EnergyDistance:
     """Generalised energy distance between annotators and samples, with d = 1 - IoU of `pairwise_iou`.
 
     GED = 2 E d(label, sample) - E d(label, label') - E d(sample, sample'), means over all ordered pairs, the diagonal
     included (Kohl et al., *A Probabilistic U-Net*, 2018: the squared distance, no root). It falls as the number of
     samples n grows: never quote it without n.
 
+    A pixel that any annotator of the image left void is left out of all comparisons of the image: between annotators,
+    between samples, and between the two. Every distance is thus taken over the same pixels, without which GED is no
+    distance: it would reward samples that differ where no annotator says anything, and could fall below 0.
+
     Args:
-        labels: label maps of the annotators, integer, B x A x H x W.
-        samples: label maps drawn from the model, integer, B x N x H x W.
-        num_classes: number of classes, background included.
+        labels: label maps of the annotators, integer in [0, num_classes) or `ignore_index`, B x A x H x W.
+        samples: label maps drawn from the model, integer in [0, num_classes), B x N x H x W.
+        num_classes: number of classes, background included and void not counted.
         present: B x A, bool, the annotators who labelled each image; all by default.
+        ignore_index: label of void pixels, outside [0, num_classes); by default there are none.
 
     Returns:
         `ged`, `diversity_labels` = E d(label, label') and `diversity_samples` = E d(sample, sample'), each float64, B.
@@ -88,8 +97,14 @@ def ged(labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | Non
     EnergyDistance(ged=tensor([0.2500], dtype=torch.float64),
                    diversity_labels=tensor([0.2500], dtype=torch.float64),
                    diversity_samples=tensor([0.], dtype=torch.float64))
+
+    Where the second annotator leaves the first pixel void, only the second pixel is compared, and all maps agree:
+
+    >>> labels[0, 1, 0, 0] = 255
+    >>> ged(labels, samples, num_classes=2, ignore_index=255).ged
+    tensor([0.], dtype=torch.float64)
     """
-    return ged_from(PairwiseIoU.from_labels(labels, samples, num_classes, present))
+    return ged_from(PairwiseIoU.from_labels(labels, samples, num_classes, present, ignore_index))
 
 
 def ged_from(pairs: PairwiseIoU) -> EnergyDistance:
@@ -101,7 +116,9 @@ def ged_from(pairs: PairwiseIoU) -> EnergyDistance:
     return EnergyDistance(2 * across - labels - samples, labels, samples)
 
 
-def hm_iou(labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None) -> Tensor:
+def hm_iou(
+    labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None, ignore_index: int | None = None
+) -> Tensor:
     """Hungarian-matched IoU: mean IoU under the best one-to-one matching of annotators and samples.
 
     Both sides are repeated to the least common multiple of their sizes (Kohl et al., *A Hierarchical Probabilistic
@@ -116,7 +133,7 @@ def hm_iou(labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | 
     >>> hm_iou(labels, samples=torch.tensor([[[[0, 1]]]]), num_classes=2)
     tensor([0.7500], dtype=torch.float64)
     """
-    return hm_iou_from(PairwiseIoU.from_labels(labels, samples, num_classes, present))
+    return hm_iou_from(PairwiseIoU.from_labels(labels, samples, num_classes, present, ignore_index))
 
 
 def hm_iou_from(pairs: PairwiseIoU) -> Tensor:
@@ -124,18 +141,20 @@ def hm_iou_from(pairs: PairwiseIoU) -> Tensor:
     return _mean_matched(pairs.label_sample, pairs.present)
 
 
-def max_dice_matching(labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None) -> Tensor:
-    """Maximum Dice matching: `hm_iou` with Dice in the place of IoU. Arguments as in `ged`; float64 in [0, 1], B.
+def max_dice_matching(
+    labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None, ignore_index: int | None = None
+) -> Tensor:
+    """Maximum Dice matching: `hm_iou` with Dice instead of IoU. Arguments as in `ged`; float64 in [0, 1], B.
 
-    The matching is one to one, after repeating both sides to their least common multiple. Papers that let every
-    annotator pick its best sample, with reuse, report a larger number: `pairwise_dice(labels, samples,
+    The matching is one to one, after repeating both sides to their least common multiple. Papers that match every
+    annotator to its best sample, with reuse, report a larger number: `pairwise_dice(labels, samples,
     C).amax(2).mean(1)`.
 
     >>> labels = torch.tensor([[[[0, 1]], [[1, 1]]]])
     >>> max_dice_matching(labels, samples=torch.tensor([[[[0, 1]]]]), num_classes=2)  # (1 + 2/3) / 2
     tensor([0.8333], dtype=torch.float64)
     """
-    labels, present = comparable(labels, samples, num_classes, present)
+    labels, samples, present, _ = comparable(labels, samples, num_classes, present, ignore_index)
     return _mean_matched(mean_overlap(labels, samples, num_classes, dice), present)
 
 

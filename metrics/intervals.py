@@ -1,16 +1,16 @@
-"""Bootstrap intervals of means, images of one patient drawn together."""
+"""Bootstrap intervals of means, in which the images of one patient are drawn together."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
-# Resamples are drawn a block at a time, so that memory stays at 32 MiB for any number of images.
-_BLOCK_ELEMENTS = 2**22
+_BATCH_ELEMENTS = 2**22  # resamples are drawn in batches of 32 MiB, whatever the number of images
 
 
 class Interval(NamedTuple):
-    """A mean and the two ends of its interval."""
+    """A mean and the ends of its interval."""
 
     mean: float
     low: float
@@ -23,18 +23,18 @@ def bootstrap_interval(
     """Percentile bootstrap interval of the mean (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13).
 
     Images of one patient are not independent, so whole groups are drawn with replacement (the cluster bootstrap); a
-    resample's mean is over the images of the groups drawn. Without `groups` every image is its own. The draws depend on
-    `seed` and the number of groups alone, and groups are taken in sorted order.
+    resample's mean is over the images of the groups drawn. Without `groups` every image is a group of its own. The
+    draws depend only on `seed` and the number of groups, which are sorted first.
 
     Args:
-        values: one finite number an image, length n.
+        values: one finite number per image, length n.
         groups: the patient of each image (integers or strings), length n.
         num_resamples: number of resamples.
-        level: probability that the interval is to cover, between 0 and 1.
+        level: coverage of the interval, between 0 and 1.
         seed: seed of the resampling.
 
     Returns:
-        Mean of `values`, and the interval; its ends are NaN if there is a single group, which cannot tell the spread.
+        Mean of `values` and its interval, whose ends are NaN if there is only one group.
 
     >>> bootstrap_interval([0.0, 1.0, 0.0, 1.0], groups=["a", "a", "b", "b"])  # every patient has mean 1/2
     Interval(mean=0.5, low=0.5, high=0.5)
@@ -48,14 +48,21 @@ def bootstrap_interval(
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: expected a probability between 0 and 1, such as 0.95")
     if num_resamples < 1:
-        raise ValueError(f"num_resamples is {num_resamples}: expected at least 1, and some 1000 for a useful interval")
+        raise ValueError(f"num_resamples is {num_resamples}: expected at least 1, and about 1000 for a useful interval")
     _, index, sizes = np.unique(members, return_inverse=True, return_counts=True)
     if len(sizes) == 1:
         return Interval(float(values.mean()), float("nan"), float("nan"))
-    sums = np.bincount(index, values).astype(np.float64)
-    means = _resampled_means(sums, sizes, num_resamples, np.random.default_rng(seed))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    interval = stats.bootstrap(
+        (np.bincount(index, values), sizes),
+        lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),
+        n_resamples=num_resamples,
+        batch=max(1, _BATCH_ELEMENTS // len(sizes)),
+        paired=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(float(values.mean()), float(interval.low), float(interval.high))
 
 
 def paired_bootstrap_interval(
@@ -66,7 +73,7 @@ def paired_bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """`bootstrap_interval` of mean(a - b), for two models measured on the same images in the same order.
+    """`bootstrap_interval` of mean(a - b), for two models evaluated on the same images in the same order.
 
     >>> paired_bootstrap_interval([0.75, 0.5, 1.0], [0.5, 0.25, 0.75])
     Interval(mean=0.25, low=0.25, high=0.25)
@@ -85,16 +92,3 @@ def _finite_vector(values: ArrayLike, name: str) -> NDArray[np.float64]:
     if not finite.all():
         raise ValueError(f"{name}[{int(np.argmin(finite))}] is {vector[~finite][0]}: leave that image out of the mean")
     return vector
-
-
-def _resampled_means(
-    sums: NDArray[np.float64], sizes: NDArray[np.int_], num_resamples: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Mean over the members of groups drawn with replacement, for each resample."""
-    num_groups = len(sums)
-    block = max(1, _BLOCK_ELEMENTS // num_groups)
-    means = []
-    for start in range(0, num_resamples, block):
-        drawn = rng.integers(num_groups, size=(min(block, num_resamples - start), num_groups))
-        means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
-    return np.concatenate(means)

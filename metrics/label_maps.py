@@ -1,4 +1,6 @@
-"""What a batch of label maps must look like, and which of its annotators count."""
+"""Checks of label maps, and which of their annotators and pixels are compared."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -6,18 +8,22 @@ from torch import Tensor
 _INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
+class Comparable(NamedTuple):
+    """Checked label maps of the same images, 0 where an annotator is absent and at pixels that do not count."""
+
+    labels: Tensor  # B x A x H x W
+    samples: Tensor  # B x N x H x W
+    present: Tensor  # bool, B x A: the annotators who labelled the image
+    counted: Tensor  # bool, B x 1 x H x W: the pixels that all of them labelled
+
+
 def check_label_maps(maps: Tensor, num_classes: int, name: str) -> None:
     """Raise ValueError unless `maps` is B x N x H x W, integer, and within [0, num_classes)."""
-    if num_classes < 2:
-        raise ValueError(f"num_classes is {num_classes}: at least 2 are needed, background and one other class")
-    if maps.ndim != 4 or maps.numel() == 0:
-        raise ValueError(f"{name} has shape {tuple(maps.shape)}: expected non-empty B x N x H x W label maps")
-    if maps.dtype not in _INTEGER_TYPES:
-        raise ValueError(f"{name} has dtype {maps.dtype}: expected integer label maps, such as torch.uint8")
+    _check_form(maps, num_classes, name)
     low, high = (int(value) for value in torch.aminmax(maps))
     if low < 0 or high >= num_classes:
         raise ValueError(
-            f"{name} holds classes {low} to {high}: expected 0 to {num_classes - 1}; map void pixels to a class first"
+            f"{name} holds classes {low} to {high}: expected 0 to {num_classes - 1}, or ignore_index in the labels"
         )
 
 
@@ -32,25 +38,57 @@ def check_pair(a: Tensor, b: Tensor, num_classes: int, name_a: str, name_b: str)
         )
 
 
-def without_absent(labels: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Labels with the maps of absent annotators blanked, whatever filled them, and the mask (all True if None)."""
+def counted_labels(
+    labels: Tensor, num_classes: int, present: Tensor | None, ignore_index: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`labels`, `present` and `counted` of `Comparable`; whatever fills the maps of absent annotators is overwritten.
+
+    Raises:
+        ValueError: for an image without annotators, and for one without a pixel that all of its annotators labelled.
+    """
+    _check_form(labels, num_classes, "labels")
     if present is None:
-        return labels, torch.ones(labels.shape[:2], dtype=torch.bool, device=labels.device)
+        present = torch.ones(labels.shape[:2], dtype=torch.bool, device=labels.device)
     if present.dtype != torch.bool or present.shape != labels.shape[:2]:
         raise ValueError(
             f"present is {present.dtype} {tuple(present.shape)}: expected torch.bool {tuple(labels.shape[:2])}, "
             "images x annotators"
         )
-    empty = ~present.any(1)
-    if bool(empty.any()):
-        raise ValueError(
-            f"image {int(empty.nonzero()[0])} of the batch has no annotator present: leave it out of the evaluation"
-        )
-    return labels.masked_fill(~present[:, :, None, None], 0), present
+    _check_each_image(present, "has no annotator present")
+    labels = labels.masked_fill(~present[:, :, None, None], 0)
+    counted = torch.ones_like(labels[:, :1], dtype=torch.bool)
+    if ignore_index is not None:
+        if 0 <= ignore_index < num_classes:
+            raise ValueError(
+                f"ignore_index is {ignore_index}: expected a label outside 0 to {num_classes - 1}, "
+                "where the classes are numbered without it"
+            )
+        counted = (labels != ignore_index).all(1, keepdim=True)
+        _check_each_image(counted, "has no pixel that all of its annotators labelled")
+        labels = labels.masked_fill(~counted, 0)
+    check_label_maps(labels, num_classes, "labels")
+    return labels, present, counted
 
 
-def comparable(labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`without_absent`, after which labels and samples are known to be label maps of the same images."""
-    labels, present = without_absent(labels, present)
+def comparable(
+    labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None, ignore_index: int | None
+) -> Comparable:
+    """Check labels and samples; see `counted_labels`."""
+    labels, present, counted = counted_labels(labels, num_classes, present, ignore_index)
     check_pair(labels, samples, num_classes, "labels", "samples")
-    return labels, present
+    return Comparable(labels, samples.masked_fill(~counted, 0), present, counted)
+
+
+def _check_form(maps: Tensor, num_classes: int, name: str) -> None:
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}: at least 2 are needed, background and one other class")
+    if maps.ndim != 4 or maps.numel() == 0:
+        raise ValueError(f"{name} has shape {tuple(maps.shape)}: expected non-empty B x N x H x W label maps")
+    if maps.dtype not in _INTEGER_TYPES:
+        raise ValueError(f"{name} has dtype {maps.dtype}: expected integer label maps, such as torch.uint8")
+
+
+def _check_each_image(mask: Tensor, problem: str) -> None:
+    empty = ~mask.flatten(1).any(1)
+    if bool(empty.any()):
+        raise ValueError(f"image {int(empty.nonzero()[0])} of the batch {problem}: leave it out of the evaluation")

@@ -1,4 +1,4 @@
-"""Uncertainty maps, and how well they say where the annotators' label maps will differ from the samples."""
+"""Uncertainty maps, and how well they predict where samples and annotations differ."""
 
 import torch
 from torch import Tensor
@@ -30,23 +30,19 @@ def predictive_entropy(probabilities: Tensor) -> Tensor:
 
 
 def normalised_cross_correlation(
-    labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None
+    labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None, ignore_index: int | None = None
 ) -> Tensor:
     """Normalised cross-correlation of the uncertainty maps: S_NCC of Baumgartner et al., *PHiSeg*, 2019.
 
     S_NCC = E_y NCC( E_s CE(s_mean, s), E_s CE(y, s) ), where y runs over the annotators, s over the samples, s_mean
     is the mean of the samples, CE the cross entropy of a pixel, -sum_c target_c log s_c, and NCC the correlation
-    coefficient over an image's pixels. PHiSeg's samples are softmax maps; here they are label maps, where log 0 is
-    replaced by log(eps). As NCC ignores scale and offset, that eps drops out: with f the class frequencies among
-    the samples the two maps are, up to scale, 1 - sum_c f_c^2 and 1 - f_y.
+    coefficient over an image's pixels (those not void, see `ged`). PHiSeg's samples are softmax maps; here they are
+    label maps, where log 0 is replaced by log(eps). As NCC ignores scale and offset, eps cancels: with f the class
+    frequencies among the samples, the two maps are, up to scale, 1 - sum_c f_c^2 and 1 - f_y.
 
     A map that is constant has no correlation: NCC is 0 there (covariance / max(product of standard deviations, 1e-12)).
 
-    Args:
-        labels: label maps of the annotators, integer, B x A x H x W.
-        samples: label maps drawn from the model, integer, B x N x H x W.
-        num_classes: number of classes, background included.
-        present: B x A, bool, the annotators who labelled each image; all by default.
+    Arguments as in `ged`.
 
     Returns:
         S_NCC in [-1, 1], float64, B.
@@ -62,16 +58,20 @@ def normalised_cross_correlation(
     >>> normalised_cross_correlation(torch.tensor([[[[0, 0, 1]]]]), samples, num_classes=2).abs() < 1e-12
     tensor([True])
     """
-    labels, present = comparable(labels, samples, num_classes, present)
+    labels, samples, present, counted = comparable(labels, samples, num_classes, present, ignore_index)
     frequencies = label_frequencies(samples, num_classes).double()
     uncertainty = 1 - frequencies.square().sum(1, keepdim=True)
     error = 1 - frequencies.gather(1, labels.long())
     weight = present / present.sum(1, keepdim=True, dtype=torch.float64)
-    return (weight * _correlation(uncertainty, error)).sum(1)
+    return (weight * _correlation(uncertainty, error, counted)).sum(1)
 
 
-def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Correlation coefficient over the pixels of a (B x 1 x H x W) and b (B x A x H x W): B x A."""
-    a, b = (maps.flatten(2) - maps.flatten(2).mean(-1, keepdim=True) for maps in (a, b))
-    deviations = (a.square().mean(-1) * b.square().mean(-1)).sqrt()
-    return (a * b).mean(-1) / deviations.clamp(min=_EPS)
+def _correlation(a: Tensor, b: Tensor, counted: Tensor) -> Tensor:
+    """Correlation coefficient of a (B x 1 x H x W) and b (B x A x H x W) over the counted pixels: B x A."""
+    number = counted.sum((2, 3))
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * counted).sum((2, 3)) / number
+
+    a, b = (maps - mean(maps)[:, :, None, None] for maps in (a, b))
+    return mean(a * b) / (mean(a.square()) * mean(b.square())).sqrt().clamp(min=_EPS)

@@ -1,4 +1,4 @@
-"""The definitions once more, as slow loops over pairs and pixels, for the tests to agree with."""
+"""The definitions as slow loops over pairs and pixels, for the tests to compare with."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ Map = NDArray[np.integer]
 
 
 def random_maps(num_classes: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    """Label maps of which some lack some classes."""
+    """Random label maps, some of which lack some classes."""
     rng = np.random.default_rng(seed)
     limits = rng.integers(1, num_classes + 1, size=(*shape[:2], 1, 1))
     return torch.from_numpy(rng.integers(0, limits, size=shape))
@@ -42,11 +42,16 @@ def ged(labels: Map, samples: Map, num_classes: int) -> float:
 
 
 def best_matching(labels: Map, samples: Map, num_classes: int, overlap=iou) -> float:  # type: ignore[no-untyped-def]
-    """All permutations; keep the least common multiple small."""
+    """Mean overlap of the best of all permutations; keep the least common multiple small."""
     size = math.lcm(len(labels), len(samples))
     pairs = np.array([[overlap(a, b, num_classes) for b in samples] for a in labels])
     pairs = np.tile(pairs, (size // len(labels), size // len(samples)))
     return max(float(np.mean(pairs[np.arange(size), list(order)])) for order in itertools.permutations(range(size)))
+
+
+def overlap_of_votes(labels: Map, samples: Map, num_classes: int, overlap=iou) -> float:  # type: ignore[no-untyped-def]
+    votes = (np.eye(num_classes)[maps].sum(0).argmax(-1) for maps in (labels, samples))
+    return float(overlap(*votes, num_classes))
 
 
 def ncc(labels: Map, samples: Map, num_classes: int, eps: float = 1e-8) -> float:

@@ -40,7 +40,7 @@ def test_order_of_images_does_not_matter():
 def test_blocks_of_resamples_do_not_change_the_result(monkeypatch):
     values = np.random.default_rng(3).normal(size=30)
     whole = bootstrap_interval(values)
-    monkeypatch.setattr(intervals, "_BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(intervals, "_BATCH_ELEMENTS", 100)
     assert bootstrap_interval(values) == whole
 
 
