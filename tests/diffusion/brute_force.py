@@ -1,6 +1,6 @@
-"""The process written out with C x C transition matrices and joint states: slow, and plainly the definition.
+"""The uniform process written out with C x C transition matrices and joint states: slow, but plainly the definition.
 
-Rows are where a chain comes from, columns where it goes to.
+Rows are where a step comes from, columns where it goes to.
 """
 
 import itertools
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion import SAMPLERS, UniformDiffusion, alpha_bar_table
+from diffusion import SAMPLERS, Process, UniformDiffusion, alpha_bar_table
 
 CLASSES = (2, 3, 20)
 T = 12
@@ -21,7 +21,7 @@ Predict = Callable[[Tensor, int], Tensor]
 
 
 def process(num_classes: int, time_steps: int = T) -> UniformDiffusion:
-    """A cosine process; with few steps its table is bent so that it ends in noise."""
+    """A cosine process; with few steps, a table that also ends in noise."""
     if time_steps >= 100:
         return UniformDiffusion(num_classes, alpha_bar_table("cosine", time_steps))
     return UniformDiffusion(num_classes, torch.linspace(1, _LAST**0.5, time_steps + 1, dtype=torch.float64) ** 2)
@@ -84,14 +84,20 @@ def exact_denoiser(process: UniformDiffusion, joint: Tensor, states: Tensor) -> 
 
 
 def distribution_of_samples(
-    process: UniformDiffusion, predict: Predict, states: Tensor, grid: list[int], sampler: str, eta: float = 0.0
+    process: Process,
+    predict: Predict,
+    states: Tensor,
+    grid: list[int],
+    sampler: str = "ancestral",
+    eta: float = 0.0,
+    start: Tensor | None = None,
 ) -> Tensor:
-    """The distribution over `states` after the whole reverse chain, its last step drawn.
+    """The distribution over `states` after the whole reverse process, its last step drawn; `start` is uniform if None.
 
     A step draws pixels independently given the state before it, so its matrix over joint states is a product.
     """
     size, pixels = states.shape
-    distribution = torch.full((size,), 1 / size, dtype=torch.float64)
+    distribution = torch.full((size,), 1 / size, dtype=torch.float64) if start is None else start
     for time, next_time in itertools.pairwise(grid):
         t, s = torch.full((size,), time), torch.full((size,), next_time)
         p = predict(states, time)[:, :, None]
@@ -109,5 +115,5 @@ def total_variation(a: Tensor, b: Tensor) -> float:
 
 
 def constant_bits(bits: int) -> Callable[[Tensor, tuple[int, ...]], Tensor]:
-    """A stand-in for the random bits of `utils.noise`, to put it at the ends of what it can give."""
+    """A replacement for the random bits of `utils.noise`, to test its extreme values."""
     return lambda key, shape: torch.full((len(key), *shape), bits, dtype=torch.int32)

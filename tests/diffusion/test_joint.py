@@ -1,8 +1,8 @@
-"""Whole chains, computed exactly: with the exact denoiser of a joint distribution, samples follow the joint.
+"""Whole reverse processes, computed exactly: with the exact denoiser of a joint distribution, samples follow it.
 
 The joints live on a row of few pixels, so that the distribution after all steps is a product of matrices over label
-maps and nothing is drawn. A step draws pixels independently, so no sampler is exact at few steps; the bounds here are
-what a user can count on, about four (250 steps) and two (25 steps) times what is measured.
+maps and nothing is random. A step draws pixels independently, so no sampler is exact at few steps; the bounds are
+about four (250 steps) and two (25 steps) times the measured errors.
 """
 
 import itertools
@@ -25,9 +25,9 @@ per_shape = pytest.mark.parametrize(("num_classes", "pixels"), SHAPES)
 def joint_distribution(name: str, states: Tensor) -> Tensor:
     """Strongly correlated distributions over `states`.
 
-    copies: all pixels agree, on a class that is drawn. chain: neighbours agree e^2 times as readily as not, on top of
-    noise. rough: every label map has a log-normal weight of its own. parity: the sum of the classes is divisible by C,
-    so that no pair of pixels is correlated, but all pixels together are.
+    copies: all pixels have the same random class. chain: neighbours prefer to agree, by a factor of e^2, plus noise.
+    rough: every label map has its own log-normal weight. parity: the sum of the classes is divisible by C, so that no
+    two pixels are correlated, but all of them together are.
     """
     generator = torch.Generator().manual_seed(2)
     noise = torch.randn(len(states), generator=generator, dtype=torch.float64)
@@ -84,7 +84,7 @@ def test_few_steps_draw_nearly_from_the_joint(sampler: str, joint: str, num_clas
 @per_sampler
 @per_joint
 @per_shape
-def test_few_steps_are_better_spent_over_equal_angles_than_over_equal_times(
+def test_few_steps_are_better_on_equal_angles_than_on_equal_times(
     sampler: str, joint: str, num_classes: int, pixels: int
 ) -> None:
     process, states = brute.process(num_classes, 250), brute.all_states(num_classes, pixels)
@@ -125,7 +125,7 @@ def test_a_single_pixel_is_exact_in_any_number_of_steps(sampler: str, num_classe
 
 @pytest.mark.filterwarnings("ignore:alpha_bar_T")
 def test_ddim_with_eta_one_does_not_converge() -> None:
-    """Redrawing every pixel loses what ties pixels together; longer chains redraw more often and lose no less."""
+    """Redrawing every pixel loses the correlation of pixels; more steps redraw more often and lose no less."""
     errors = [distance("copies", 2, 4, T, "ddim", eta=1.0, T=T) for T in (100, 250, 1000)]
     assert min(errors) > 0.05
     assert errors[-1] >= errors[0]

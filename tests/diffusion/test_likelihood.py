@@ -1,4 +1,4 @@
-"""The bound on the likelihood, where the likelihood itself can be had by enumeration."""
+"""The bound on the likelihood, compared with the likelihood by enumeration of all label maps."""
 
 import math
 
@@ -17,7 +17,7 @@ TO_NOISE = torch.tensor([1.0, 0.9, 0.6, 0.3, 1e-13], dtype=torch.float64)
 
 
 def as_denoiser(predict: brute.Predict) -> Denoiser:
-    """A denoiser of label maps of one row, of which all images have the same time."""
+    """A denoiser of label maps of one row, for images that all have the same time."""
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
         return predict(x_t[:, 0].long(), int(t[0])).log()[:, :, None]
@@ -26,7 +26,7 @@ def as_denoiser(predict: brute.Predict) -> Denoiser:
 
 
 def random_predictions(num_classes: int, pixels: int, seed: int) -> brute.Predict:
-    """A network that was never trained: a table of random predictions, each of which sees all pixels."""
+    """An untrained network: a table of random predictions, each of which depends on all pixels."""
     generator = torch.Generator().manual_seed(seed)
     size = (len(TABLE), *[num_classes] * pixels, num_classes, pixels)
     table = (1.5 * torch.randn(size, generator=generator, dtype=torch.float64)).softmax(-2)
@@ -48,9 +48,9 @@ def expected_bound(process: UniformDiffusion, predict: brute.Predict, states: Te
 
 
 def true_bits(process: UniformDiffusion, predict: brute.Predict, states: Tensor) -> Tensor:
-    """-log2 p(x_0) per pixel of every state, from the whole chain enumerated."""
+    """-log2 p(x_0) per pixel of every state, by enumeration of the whole process."""
     grid = list(range(process.time_steps, -1, -1))
-    p = brute.distribution_of_samples(process, predict, states, grid, "ancestral")
+    p = brute.distribution_of_samples(process, predict, states, grid)
     assert float(p.sum()) == pytest.approx(1, abs=1e-12)
     return -p.log2() / states.shape[1]
 
@@ -66,7 +66,6 @@ def test_the_bound_is_above_the_true_negative_log_likelihood(num_classes: int, p
     process, states = UniformDiffusion(num_classes, TABLE), brute.all_states(num_classes, pixels)
     predict = random_predictions(num_classes, pixels, seed)
     gap = expected_bound(process, predict, states) - true_bits(process, predict, states)
-    # as much above as an untrained network is wrong, and not by an order of magnitude
     assert float(gap.min()) > 0
     assert float(gap.mean()) < 3
 
@@ -86,8 +85,7 @@ def test_the_estimate_is_unbiased(seed: int) -> None:
 
 @pytest.mark.parametrize("num_classes", brute.CLASSES)
 def test_the_bound_is_tight_for_the_exact_denoiser_of_one_pixel(num_classes: int) -> None:
-    """One pixel's reverse step is then the exact reversal of the forward chain, so nothing is lost if that ends in
-    noise: the bound is the entropy code of the data."""
+    """The reverse step of one pixel is then the exact reversal of the forward process."""
     process, states = UniformDiffusion(num_classes, TO_NOISE), brute.all_states(num_classes, 1)
     data = torch.rand(num_classes, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.05
     data /= data.sum()
@@ -105,8 +103,8 @@ def test_the_bound_is_tight_for_independent_pixels() -> None:
     torch.testing.assert_close(expected_bound(process, predict, states), -joint.log2() / 3, rtol=0, atol=1e-10)
 
 
-def test_the_exact_denoiser_of_correlated_pixels_pays_for_steps_that_factorise() -> None:
-    """No network has a lower expected bound; longer chains close the gap to the entropy."""
+def test_correlated_pixels_cost_the_exact_denoiser_more_in_few_steps() -> None:
+    """No network has a lower expected bound; more steps close the gap to the entropy."""
     states = brute.all_states(2, 2)
     joint = torch.tensor([0.55, 0.05, 0.05, 0.35], dtype=torch.float64)
     entropy = -(joint * joint.log2()).sum() / 2
@@ -120,7 +118,7 @@ def test_the_exact_denoiser_of_correlated_pixels_pays_for_steps_that_factorise()
     assert gaps[2] < 0.02
 
 
-def test_a_network_that_knows_nothing_pays_log2_of_the_classes_at_one_step() -> None:
+def test_an_ignorant_network_needs_log2_of_the_classes_in_one_step() -> None:
     for num_classes in brute.CLASSES:
         process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.0]))
         x_0 = torch.zeros(3, 4, 5, dtype=torch.uint8)

@@ -1,18 +1,30 @@
-"""Time grids, draws and the loop from noise to a label map."""
+"""Time grids, draws, and the loop from noise to a label map."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import stats
 from torch import Tensor
 
-from diffusion import SAMPLERS, UniformDiffusion, alpha_bar_table, reverse_process, time_grid
-from diffusion.samplers import Denoiser, LastStep, Step, draw
+from diffusion import (
+    SAMPLERS,
+    PixelwiseClassifier,
+    Process,
+    SamplingConfig,
+    UniformDiffusion,
+    alpha_bar_table,
+    reverse_process,
+    time_grid,
+)
+from diffusion.samplers import Denoiser, Step, draw, prior_sample
 from tests.diffusion import brute_force as brute
 from utils import noise
+from utils.errors import UserError
 from utils.noise import derive_key
 
 NUM_CLASSES, SHAPE = 5, (7, 9)
@@ -40,18 +52,15 @@ def some_images(number: int) -> Tensor:
     return torch.rand(number, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def run(images: Tensor, keys: Tensor, sampler: str = "ancestral", last_step: LastStep = "draw") -> list[Step]:
-    process = brute.process(NUM_CLASSES, 250)
-    denoiser = pointwise_denoiser(images)
-    return list(
-        reverse_process(process, denoiser, keys, SHAPE, steps=10, sampler=sampler, eta=0.3, last_step=last_step)
-    )
+def run(images: Tensor, keys: Tensor, sampler: str = "ancestral", last_step: Any = "draw") -> list[Step]:
+    sampling = SamplingConfig(steps=10, sampler=sampler, eta=0.3, last_step=last_step)
+    return list(reverse_process(brute.process(NUM_CLASSES, 250), pointwise_denoiser(images), keys, SHAPE, sampling))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(data=st.data(), time_steps=st.integers(1, 1000), schedule=st.sampled_from(["cosine", "linear"]))
 @pytest.mark.filterwarnings("ignore:alpha_bar_T")
-def test_time_grid_falls_from_the_last_time_to_zero(data: st.DataObject, time_steps: int, schedule: str) -> None:
+def test_time_grid_decreases_from_the_last_time_to_zero(data: st.DataObject, time_steps: int, schedule: str) -> None:
     steps = data.draw(st.integers(1, time_steps))
     grid = time_grid(alpha_bar_table(schedule, time_steps), steps)
     assert (grid[0], grid[-1], len(grid)) == (time_steps, 0, steps + 1)
@@ -60,7 +69,7 @@ def test_time_grid_falls_from_the_last_time_to_zero(data: st.DataObject, time_st
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(steps=st.integers(1, 100))
-def test_steps_cover_equal_angles_but_for_rounding(steps: int) -> None:
+def test_steps_cover_equal_angles_up_to_rounding(steps: int) -> None:
     table = alpha_bar_table("cosine", 1000)
     angle = table.arccos()
     gap = float(angle.diff().max())
@@ -76,23 +85,51 @@ def test_time_grid_has_known_values() -> None:
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 13, 10_025])
-def test_an_impossible_number_of_steps_is_refused_with_the_possible_ones(steps: int) -> None:
-    with pytest.raises(ValueError, match=f"{steps} sampling steps.*take 1 to 12"):
+def test_an_impossible_time_grid_is_refused_with_the_possible_steps(steps: int) -> None:
+    with pytest.raises(UserError, match=f"{steps} sampling steps.*choose 1 to 12"):
         time_grid(brute.process(NUM_CLASSES).alpha_bar, steps)
-    process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(1))
-    with pytest.raises(ValueError, match=f"{steps} sampling steps.*take 1 to 12"):
-        next(reverse_process(process, pointwise_denoiser(some_images(1)), keys, SHAPE, steps=steps))
 
 
-def test_an_unknown_sampler_is_refused_with_those_there_are() -> None:
-    process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(1))
-    with pytest.raises(ValueError, match=r"'ddpm'.*ancestral, ddim"):
-        next(reverse_process(process, pointwise_denoiser(some_images(1)), keys, SHAPE, steps=2, sampler="ddpm"))
+@pytest.mark.parametrize(
+    ("process", "steps", "last_step"),
+    [
+        (brute.process(2, 250), 25, "argmax"),
+        (brute.process(2, 12), 12, "argmax"),
+        (PixelwiseClassifier(2), 1, "draw"),
+    ],
+)
+def test_defaults_depend_on_the_process(process: Process, steps: int, last_step: Any) -> None:
+    resolved = SamplingConfig().resolve(process)
+    assert (resolved.steps, resolved.last_step) == (steps, last_step)
+    requested = SamplingConfig(steps=1, sampler="ddim", eta=0.5, last_step="argmax")
+    assert requested.resolve(process) == requested
+
+
+def test_more_steps_than_the_process_has_are_refused_if_requested() -> None:
+    process, sampling = brute.process(NUM_CLASSES), SamplingConfig(steps=13)
+    with pytest.raises(UserError, match="13 sampling steps requested, but the process has 12"):
+        sampling.resolve(process)
+    with pytest.raises(UserError, match="13 sampling steps"):
+        reverse_process(process, pointwise_denoiser(some_images(1)), derive_key(torch.arange(1)), SHAPE, sampling)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sampler": "ddpm"}, "'ddpm'; choose from: ancestral, ddim"),
+        ({"steps": 0}, "greater than or equal to 1"),
+        ({"eta": 1.5}, "less than or equal to 1"),
+        ({"last_step": "mean"}, "'argmax' or 'draw'"),
+    ],
+)
+def test_impossible_configs_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        SamplingConfig(**values)
 
 
 @per_sampler
 @pytest.mark.parametrize("last_step", ["argmax", "draw"])
-def test_samples_do_not_depend_on_the_batch(sampler: str, last_step: LastStep) -> None:
+def test_samples_do_not_depend_on_the_batch(sampler: str, last_step: Any) -> None:
     images, keys = some_images(7), derive_key(3, torch.arange(7))
     together = run(images, keys, sampler, last_step)
     for chunk in (1, 2, 3, 5):
@@ -123,7 +160,7 @@ def test_every_step_of_the_grid_is_yielded(sampler: str, steps: int) -> None:
         seen.extend(t.unique().tolist())
         return denoiser(x_t, t)
 
-    chain = list(reverse_process(process, spy, keys, SHAPE, steps=steps, sampler=sampler))
+    chain = list(reverse_process(process, spy, keys, SHAPE, SamplingConfig(steps=steps, sampler=sampler)))
     assert [step.s for step in chain] == time_grid(process.alpha_bar, steps)[1:]
     assert seen == time_grid(process.alpha_bar, steps)[:-1]
     for step in chain:
@@ -134,8 +171,7 @@ def test_every_step_of_the_grid_is_yielded(sampler: str, steps: int) -> None:
 
 
 @per_sampler
-def test_a_chain_visits_the_states_its_steps_draw(sampler: str) -> None:
-    """Every step's probabilities are those of the posterior at the state before."""
+def test_each_step_starts_from_the_label_maps_drawn_before(sampler: str) -> None:
     process, images = brute.process(NUM_CLASSES, 250), some_images(2)
     chain = run(images, derive_key(torch.arange(2)), sampler)
     for before, after in itertools.pairwise(chain):
@@ -158,30 +194,28 @@ def test_the_last_step_is_the_arg_max_or_a_draw_of_the_same_prediction(sampler: 
 def test_low_precision_logits_are_sampled_in_single_precision(dtype: torch.dtype) -> None:
     process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(2))
     exact = pointwise_denoiser(some_images(2))
-    chain = reverse_process(process, lambda x, t: exact(x, t).to(dtype), keys, SHAPE, steps=4)
+    chain = reverse_process(process, lambda x, t: exact(x, t).to(dtype), keys, SHAPE, SamplingConfig(steps=4))
     assert all(step.probabilities.dtype == torch.float32 for step in chain)
 
 
 @pytest.mark.parametrize("last_step", ["argmax", "draw"])
-def test_a_certain_denoiser_gives_its_label_map(last_step: LastStep) -> None:
+def test_a_certain_denoiser_gives_its_label_map(last_step: Any) -> None:
     truth = torch.randint(NUM_CLASSES, (3, *SHAPE), generator=torch.Generator().manual_seed(0))
     logits = torch.where(truth[:, None] == torch.arange(NUM_CLASSES)[:, None, None], 200.0, 0.0)
     process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(3))
     for sampler, steps in itertools.product(SAMPLERS, (1, 3, 12)):
-        *_, last = reverse_process(
-            process, lambda x, t: logits, keys, SHAPE, steps=steps, sampler=sampler, last_step=last_step
-        )
+        sampling = SamplingConfig(steps=steps, sampler=sampler, last_step=last_step)
+        *_, last = reverse_process(process, lambda x, t: logits, keys, SHAPE, sampling)
         assert torch.equal(last.x_s.long(), truth)
 
 
 @per_sampler
 def test_samples_have_the_predicted_frequencies(sampler: str) -> None:
-    """A prediction that does not look at x_t is met exactly, by every pixel. Chi-square, p-values above 1e-3."""
+    """Samples follow a prediction that ignores x_t exactly, at every pixel. Chi-square, p-values above 1e-3."""
     probabilities = torch.tensor([0.6, 0.3, 0.08, 0.0199, 0.0001])
     process, keys = brute.process(NUM_CLASSES, 250), derive_key("frequencies", torch.arange(4))
-    *_, last = reverse_process(
-        process, constant_denoiser(probabilities), keys, (200, 300), steps=3, sampler=sampler, last_step="draw"
-    )
+    sampling = SamplingConfig(steps=3, sampler=sampler, last_step="draw")
+    *_, last = reverse_process(process, constant_denoiser(probabilities), keys, (200, 300), sampling)
     counts = torch.bincount(last.x_s.flatten(), minlength=NUM_CLASSES)
     assert stats.chisquare(counts, probabilities.double() / probabilities.double().sum() * counts.sum()).pvalue > 1e-3
 
@@ -203,30 +237,26 @@ def test_draws_have_the_frequencies_of_their_probabilities(probabilities: list[f
     assert stats.chisquare(counts[possible], p[possible] / p.sum() * counts.sum()).pvalue > 1e-3
 
 
-def test_chains_start_from_uniform_noise() -> None:
+def test_sampling_starts_from_uniform_noise() -> None:
     starts: list[Tensor] = []
 
     def spy(x_t: Tensor, t: Tensor) -> Tensor:
         starts.append(x_t)
         return torch.zeros(len(x_t), 7, *x_t.shape[1:])
 
-    list(reverse_process(brute.process(7), spy, derive_key(torch.arange(4)), (200, 200), steps=1))
+    process, keys = brute.process(7), derive_key(torch.arange(4))
+    list(reverse_process(process, spy, keys, (200, 200), SamplingConfig(steps=1)))
+    assert torch.equal(starts[0], prior_sample(process, keys, (200, 200)))
     counts = torch.bincount(starts[0].flatten(), minlength=7)
     assert len(counts) == 7
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("bits", [-1, 0])
-def test_chains_start_from_classes_that_exist(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the ends of what the noise can be, for every number of classes."""
+def test_sampling_starts_from_classes_that_exist(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the extreme values of the noise, for every number of classes."""
     monkeypatch.setattr(noise, "_random_bits", brute.constant_bits(bits))
     for num_classes in range(2, 257):
         process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.5]))
-        seen: list[int] = []
-
-        def spy(x_t: Tensor, t: Tensor, seen: list[int] = seen, num_classes: int = num_classes) -> Tensor:
-            seen.append(int(x_t))
-            return torch.zeros(1, num_classes, 1, 1)
-
-        list(reverse_process(process, spy, derive_key(torch.arange(1)), (1, 1), steps=1))
-        assert seen == [num_classes - 1 if bits == -1 else 0]
+        x_T = int(prior_sample(process, derive_key(torch.arange(1)), (1, 1)))
+        assert x_T == (num_classes - 1 if bits == -1 else 0)

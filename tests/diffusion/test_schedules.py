@@ -1,4 +1,4 @@
-"""Schedules: the formulas by hand, and what makes a table a table."""
+"""Schedules: the formulas by hand, and the properties every table must have."""
 
 import math
 import warnings
@@ -20,33 +20,27 @@ def test_cosine_has_the_values_of_its_formula() -> None:
 
 def test_cosine_has_known_values() -> None:
     table = cosine(250)
-    # sin^2 of the small angle that is left: ((1/250) / 1.008 * pi / 2)^2 to first order
+    # sin^2 of the small remaining angle: ((1/250) / 1.008 * pi / 2)^2 to first order
     assert float(table[250]) == pytest.approx(3.8853e-05, rel=1e-3)
     assert 1 - float(table[1]) == pytest.approx((0.008 / 1.008 * math.pi / 2) ** 2, rel=1e-3)
     assert float(cosine(250, s=0.0)[126]) == pytest.approx(0.5, abs=1e-15)
 
 
-def test_linear_multiplies_what_every_step_keeps() -> None:
+def test_linear_multiplies_the_signal_kept_at_each_step() -> None:
     table = linear(3)
     assert table.tolist() == pytest.approx([1, 0.99, 0.99 * 0.895, 0.99 * 0.895 * 0.8], abs=1e-15)
 
 
-@pytest.mark.parametrize("schedule", sorted(set(SCHEDULES) - {"single_jump"}))
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
 @pytest.mark.parametrize("time_steps", [1, 2, 25, 250, 1000])
 @pytest.mark.filterwarnings("ignore:alpha_bar_T")
-def test_tables_fall_from_one_and_are_indexed_by_time(schedule: str, time_steps: int) -> None:
+def test_tables_decrease_from_one_and_are_indexed_by_time(schedule: str, time_steps: int) -> None:
     table = alpha_bar_table(schedule, time_steps)
     assert table.shape == (time_steps + 1,)
     assert table.dtype == torch.float64
     assert float(table[0]) == 1
     assert bool((table[1:] < table[:-1]).all())
     assert float(table[-1]) >= 0
-
-
-def test_single_jump_is_one_step_to_pure_noise() -> None:
-    assert alpha_bar_table("single_jump", 1).tolist() == [1, 0]
-    with pytest.raises(UserError, match="does not decrease"):
-        alpha_bar_table("single_jump", 2)
 
 
 @pytest.mark.parametrize("time_steps", [250, 1000])
@@ -57,23 +51,28 @@ def test_the_usual_tables_end_in_noise_without_a_warning(time_steps: int) -> Non
 
 
 @pytest.mark.parametrize(("schedule", "time_steps"), [("cosine", 10), ("cosine", 1), ("linear", 20)])
-def test_signal_left_at_the_end_is_warned_of(schedule: str, time_steps: int) -> None:
+def test_signal_left_at_the_end_causes_a_warning(schedule: str, time_steps: int) -> None:
     with pytest.warns(UserWarning, match="still carries signal"):
         assert float(alpha_bar_table(schedule, time_steps)[-1]) > 1e-3
 
 
-def test_unknown_schedule_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'cosin'.*cosine, linear"):
+def test_unknown_schedule_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"'cosin'.*cosine, linear"):
         alpha_bar_table("cosin", 250)
 
 
 @pytest.mark.parametrize("time_steps", [0, -3])
 def test_a_process_needs_a_step(time_steps: int) -> None:
-    with pytest.raises(ValueError, match=f"time_steps is {time_steps}"):
+    with pytest.raises(UserError, match=f"time_steps is {time_steps}"):
         alpha_bar_table("cosine", time_steps)
 
 
-@pytest.mark.parametrize("settings", [{"first": 0.0}, {"first": -0.1}, {"last": 1.5}])
-def test_settings_that_give_no_falling_table_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="does not decrease"):
-        alpha_bar_table("linear", 250, **settings)
+@pytest.mark.parametrize("params", [{"first": 0.0}, {"first": -0.1}, {"last": 1.5}])
+def test_parameters_that_give_no_decreasing_table_are_refused(params: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="does not decrease"):
+        alpha_bar_table("linear", 250, **params)
+
+
+def test_unknown_parameter_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match="linear schedule accepts: first, last"):
+        alpha_bar_table("linear", 250, offset=0.1)

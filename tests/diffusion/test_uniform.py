@@ -7,12 +7,15 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import stats
 from torch import Tensor
 
-from diffusion import UniformDiffusion
+from diffusion import UniformConfig, UniformDiffusion, alpha_bar_table
+from diffusion.uniform import get_process
 from tests.diffusion import brute_force as brute
 from utils import noise
+from utils.errors import UserError
 from utils.noise import derive_key
 
 EXACT = {"rtol": 0.0, "atol": 1e-13}
@@ -79,7 +82,7 @@ def test_the_step_to_zero_returns_the_prediction(num_classes: int, sampler: str)
 
 @per_classes
 def test_posterior_steps_compose(num_classes: int) -> None:
-    """With the same x_0, going t -> u -> s is going t -> s."""
+    """With the same x_0, the steps t -> u and u -> s give the step t -> s."""
     process = brute.process(num_classes)
     chains = list(itertools.combinations((0, 1, 2, 5, brute.T - 1, brute.T), 3))
     s, u, t = torch.tensor(chains).unbind(1)
@@ -103,7 +106,7 @@ def test_posterior_keeps_the_marginals(num_classes: int) -> None:
 
 @per_classes
 @pytest.mark.parametrize("eta", ETAS)
-def test_ddim_keeps_the_marginals_whatever_eta(num_classes: int, eta: float) -> None:
+def test_ddim_keeps_the_marginals_for_any_eta(num_classes: int, eta: float) -> None:
     process = brute.process(num_classes)
     x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
     e_x_0 = F.one_hot(x_0, num_classes).movedim(-1, 1).double()
@@ -117,7 +120,7 @@ def test_ddim_keeps_the_marginals_whatever_eta(num_classes: int, eta: float) -> 
 
 @per_classes
 def test_ddim_without_eta_keeps_as_many_pixels_as_it_can(num_classes: int) -> None:
-    """Of all processes with these marginals, given x_0, none leaves x_t where it is more often."""
+    """No process with these marginals, given x_0, keeps x_t more often."""
     process = brute.process(num_classes)
     x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
     e_x_0 = F.one_hot(x_0, num_classes).movedim(-1, 1).double()
@@ -165,7 +168,7 @@ def test_single_precision_agrees_with_double() -> None:
 
 @per_classes
 def test_q_sample_follows_the_marginal(num_classes: int) -> None:
-    """Chi-square against the matrices; all p-values are above 1e-3 with these keys, as chance would have it."""
+    """Chi-square against the matrices; with these keys all p-values are above 1e-3."""
     process = brute.process(num_classes, 250)
     for t in (1, 100, 250):
         x_0 = torch.arange(num_classes).repeat_interleave(20_000)[None, None]
@@ -199,8 +202,8 @@ def test_q_sample_at_time_zero_is_the_data() -> None:
 
 
 @pytest.mark.parametrize("bits", [-1, 0])
-def test_q_sample_draws_no_class_that_does_not_exist(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The largest uniform there is, times C, must not round up to C."""
+def test_q_sample_draws_classes_that_exist(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest uniform number times C must not round up to C."""
     monkeypatch.setattr(noise, "_random_bits", brute.constant_bits(bits))
     for num_classes in range(2, 257):
         process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.0]))
@@ -209,9 +212,21 @@ def test_q_sample_draws_no_class_that_does_not_exist(bits: int, monkeypatch: pyt
         assert x_t == (num_classes - 1 if bits == -1 else 0)
 
 
+def test_a_process_is_created_from_its_config() -> None:
+    process = get_process(3, time_steps=40, beta_schedule="linear", beta_schedule_params={"last": 0.5})
+    assert process.config == UniformConfig(time_steps=40, beta_schedule="linear", beta_schedule_params={"last": 0.5})
+    assert torch.equal(process.alpha_bar, alpha_bar_table("linear", 40, last=0.5))
+    assert (process.num_classes, process.num_states, process.time_steps) == (3, 3, 40)
+    assert get_process(3).time_steps == 250
+    with pytest.raises(ValidationError, match="'cosin'; choose from: cosine, linear"):
+        get_process(3, beta_schedule="cosin")
+    with pytest.raises(ValidationError, match="betas"):
+        get_process(3, betas=3)
+
+
 @pytest.mark.parametrize("num_classes", [-1, 0, 1, 257])
-def test_a_process_takes_2_to_256_classes(num_classes: int) -> None:
-    with pytest.raises(ValueError, match=f"num_classes is {num_classes}"):
+def test_a_process_has_2_to_256_classes(num_classes: int) -> None:
+    with pytest.raises(UserError, match=f"num_classes is {num_classes}"):
         UniformDiffusion(num_classes, torch.tensor([1.0, 0.5]))
 
 
