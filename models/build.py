@@ -75,5 +75,5 @@ def refuse_untrusted(config: ModelConfig, trusted: Collection[str]) -> None:
         if part.module not in (*ours, *trusted):
             raise UserError(
                 f"the checkpoint was trained with {setting} {part.module}, which is not part of this software; "
-                f"to import and run it, name it yourself: {setting}={part.module}"
+                f"to import and run it, pass {setting}={part.module} (ddpm_predict.py: --{setting} {part.module})"
             )

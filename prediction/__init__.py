@@ -1,4 +1,4 @@
-"""Label maps for a user's own images: the model of a checkpoint, images as files, and what is made of the samples."""
+"""Sampling label maps for a user's own images: loading the model, reading image files, writing the results."""
 
 from prediction.panel import panel
 from prediction.reading import read_image

@@ -1,4 +1,4 @@
-"""DICOM images, read by pydicom where it is installed."""
+"""DICOM images, read by pydicom if it is installed."""
 
 from pathlib import Path
 from typing import Any
@@ -8,43 +8,57 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError, corrupt_file_as_user_error
 
-_MARK_AT, _MARK = 128, b"DICM"
+_MAGIC_OFFSET, _MAGIC = 128, b"DICM"
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do, whatever its name."""
+    """Whether a file starts like a DICOM file, whatever its name."""
     with path.open("rb") as file:
-        return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+        return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
 
 
 def read_dicom(path: Path, max_pixels: int) -> NDArray[Any]:
     """The image of a DICOM file: H x W or H x W x 3.
 
-    Grey values are rescaled by the file's slope and intercept and, where the file has a window, cut and scaled by it to
-    [0, 1] (DICOM PS3.3, C.11.2.1.2.1). MONOCHROME1, where small values are bright, is inverted.
+    Grey values are rescaled by the file's slope and intercept. If the file has a window, it maps them to [0, 1] (DICOM
+    PS3.3, C.11.2.1.2.1); otherwise their minimum and maximum do. MONOCHROME1, where small values are bright, is
+    inverted.
 
     Raises:
-        UserError: without pydicom; for a damaged file, one without an image or with several, and one too large.
+        UserError: if pydicom or its plugin for the compression is not installed; for a damaged file, and one with no
+            image, several, or one of more than `max_pixels`.
     """
     try:
         import pydicom
     except ImportError as error:
-        raise UserError(f"{path} is a DICOM file; reading it needs pydicom: pip install pydicom") from error
+        raise UserError(f"{path} is a DICOM file; reading it requires pydicom: pip install pydicom") from error
     with corrupt_file_as_user_error(path):
         file = pydicom.dcmread(path)
         if "Rows" not in file or "PixelData" not in file:
-            raise UserError(f"{path} holds no image")
+            raise UserError(f"{path} contains no image")
         if int(file.get("NumberOfFrames") or 1) > 1:
-            raise UserError(f"{path} holds {file.NumberOfFrames} images; expected one in a file")
+            raise UserError(f"{path} contains {file.NumberOfFrames} images; expected one")
         if file.Rows * file.Columns > max_pixels:
-            raise UserError(f"{path} has more pixels than the {max_pixels:,} that are read; cut or scale it")
+            raise UserError(f"{path} has more than {max_pixels:,} pixels, the limit; crop or downscale it")
+        values = _pixels(file, path)
+        return values if values.ndim == 3 else _to_unit_range(values, file)
+
+
+def _pixels(file: Any, path: Path) -> NDArray[Any]:
+    try:
         values: NDArray[Any] = file.pixel_array
-        if values.ndim == 3:
-            return values
-        return _windowed(values, file)
+    except RuntimeError as error:  # also the base of NotImplementedError
+        compression = f"{path} is compressed ({file.file_meta.TransferSyntaxUID.name})"
+        if "missing dependencies" in str(error):
+            plugins = "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+            raise UserError(f"{compression}; reading it requires a plugin of pydicom: pip install {plugins}") from error
+        if isinstance(error, NotImplementedError):
+            raise UserError(f"{compression} in a way that pydicom does not support") from error
+        raise
+    return values
 
 
-def _windowed(values: NDArray[Any], file: Any) -> NDArray[Any]:
+def _to_unit_range(values: NDArray[Any], file: Any) -> NDArray[Any]:
     values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
     centre, width = (_first(file.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is not None and width is not None and width >= 1:
@@ -56,7 +70,7 @@ def _windowed(values: NDArray[Any], file: Any) -> NDArray[Any]:
 
 
 def _first(value: Any) -> float | None:
-    """Of a value that may be missing, empty, one number or several."""
+    """The first number of an element that may be missing, empty, a number or a list of numbers."""
     if value is None or value == "":
         return None
     values = list(value) if hasattr(value, "__iter__") and not isinstance(value, str) else [value]

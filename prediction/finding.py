@@ -1,4 +1,4 @@
-"""Which files hold images, and what their results are called."""
+"""Which files are images, and the names of their results."""
 
 import glob
 from collections import Counter
@@ -10,37 +10,37 @@ from prediction.reading import SUFFIXES
 from utils.errors import UserError
 from utils.paths import expand_path
 
-KINDS = "PNG, JPEG, TIFF, NPY or DICOM"
 
-
-def find_images(arguments: Iterable[str], left_out: Path) -> list[Path]:
-    """The files that arguments name, in their order and sorted within each; none twice.
+def find_images(arguments: Iterable[str], exclude: Path) -> list[Path]:
+    """The files that the arguments name, in that order and sorted within each argument; duplicates are dropped.
 
     Args:
-        arguments: files, folders (searched with all folders in them) and patterns.
-        left_out: a folder whose files are results, and no images.
+        arguments: files, folders (searched recursively) and glob patterns.
+        exclude: a folder of results, whose files are not images.
 
     Raises:
-        UserError: for an argument without any.
+        UserError: for an argument that matches no image.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
-        some = [path for path in _named_by(argument) if left_out.resolve() not in path.resolve().parents]
-        if not some:
-            raise UserError(f"no image in {argument}; expected {KINDS} files, or a folder or a pattern of them")
-        for path in some:
+        paths = [path for path in _matches(argument) if exclude.resolve() not in path.resolve().parents]
+        if not paths:
+            raise UserError(
+                f"no image in {argument}; expected PNG, JPEG, TIFF, NPY or DICOM files, or a folder or pattern of them"
+            )
+        for path in paths:
             found.setdefault(path.resolve(), path)
     return list(found.values())
 
 
-def output_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
-    """A name for each image, all different, in upper or lower case: that of its file without the suffix.
+def output_names(paths: Sequence[Path], reserved: Iterable[str] = ()) -> list[str]:
+    """A name for the results of each image, unique even if case is ignored: its file's name without the suffix.
 
-    Where several have it, the folder's name is put in front, then the suffix behind, then a number.
+    If several images share it, the folder's name is prepended, then the suffix appended, then a number.
     """
     choices = [_choices(path) for path in paths]
     wanted = Counter(choice.casefold() for own in choices for choice in dict.fromkeys(own))
-    used, names = {name.casefold() for name in taken}, []
+    used, names = {name.casefold() for name in reserved}, []
     for own in choices:
         free = [choice for choice in own if wanted[choice.casefold()] == 1 and choice.casefold() not in used]
         name, number = (free or own)[0 if free else -1], 2
@@ -51,7 +51,7 @@ def output_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
     return names
 
 
-def _named_by(argument: str) -> list[Path]:
+def _matches(argument: str) -> list[Path]:
     path = expand_path(argument)
     if path.is_dir():
         return sorted(inner for inner in path.rglob("*") if _is_image(inner, path))

@@ -10,56 +10,61 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from evaluation.classes import ClassTable
 from models import Samples
-from prediction.classes import ClassTable
 from prediction.panel import panel
 from prediction.summary import Summary
 from utils.paths import write_atomically, write_text
 
 
-def write_outputs(folder: Path, image: Tensor, drawn: Samples, classes: ClassTable, about: dict[str, Any]) -> None:
-    """Write all that is kept of one image into its folder.
+def write_outputs(
+    folder: Path, image: Tensor, samples: Samples, classes: ClassTable, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the results of one image into its folder.
 
-        panel.png                  the image, outlines, majority, mean probability, entropy and samples, to look at
-        samples/01.png ...         every sample: the class of each pixel, with the classes' colours as palette
-        majority.png               the class that most samples have, with the same palette
-        probability_<class>.png    the mean probability of a class but the background, 0 .. 255 for 0 .. 1
+        panel.png                  the image, outlines, majority, mean probability, entropy and samples at a glance
+        samples/01.png ...         each sample: the class of every pixel, with the classes' colours as palette
+        majority.png               the most frequent class, with the same palette
+        probability_<class>.png    the mean probability of a class other than the background, 0 .. 255 for 0 .. 1
         entropy.png                entropy of the mean probabilities, 0 .. 255 for 0 .. log2 C bits, with a palette
         samples.npz                `samples` (uint8, S x H x W), `probabilities` (float32, C x H x W), and `entropy`
                                    (float32, H x W, bits)
         areas.json                 `about`, and the statistics of `Summary`
 
     Args:
-        folder: of the image.
+        folder: is created if it does not exist.
         image: 1 x channels x H x W.
-        drawn: its samples.
-        classes: of the network.
-        about: what is known of image and draw, as data.
+        samples: its samples.
+        classes: those of the network.
+        about: plain data about the image and how it was sampled.
+
+    Returns:
+        The contents of areas.json.
 
     Raises:
-        UserError: where something cannot be written.
+        UserError: if a file cannot be written.
     """
-    summary = Summary.of(drawn)
-    probabilities, entropy = summary.probabilities.numpy(), summary.entropy.numpy()
+    summary = Summary.from_samples(samples)
+    probabilities, entropy = summary.probabilities.numpy(), summary.entropy.float().numpy()
     colours, heat = classes.colours, matplotlib.colormaps["magma"](np.arange(256), bytes=True)[:, :3]
 
     for number, sample in enumerate(summary.samples.numpy(), start=1):
         _write_picture(folder / "samples" / f"{number:02d}.png", sample, colours)
     _write_picture(folder / "majority.png", summary.majority(classes.void).numpy(), colours)
     for label in classes.shown:
-        _write_picture(folder / f"probability_{classes.file_name(label)}.png", _bytes(probabilities[label]))
-    _write_picture(folder / "entropy.png", _bytes(entropy / np.log2(len(probabilities))), heat)
+        _write_picture(folder / f"probability_{classes.file_name(label)}.png", _to_bytes(probabilities[label]))
+    _write_picture(folder / "entropy.png", _to_bytes(entropy / np.log2(len(probabilities))), heat)
 
     def write_arrays(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez_compressed(
-                file, samples=summary.samples.numpy(), probabilities=probabilities, entropy=entropy.astype(np.float32)
-            )
+        with temporary.open("wb") as file:  # given a path, NumPy would append .npz to it
+            np.savez_compressed(file, samples=summary.samples.numpy(), probabilities=probabilities, entropy=entropy)
 
     write_atomically(folder / "samples.npz", write_arrays)
-    figure = panel(image, drawn, classes)
+    figure = panel(image, samples, classes)
     write_atomically(folder / "panel.png", lambda temporary: figure.savefig(temporary, format="png"))
-    write_text(folder / "areas.json", json.dumps({**about, **summary.statistics(classes)}, indent=2) + "\n")
+    areas = {**about, **summary.statistics(classes)}
+    write_text(folder / "areas.json", json.dumps(areas, indent=2) + "\n")
+    return areas
 
 
 def _write_picture(path: Path, pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> None:
@@ -69,6 +74,6 @@ def _write_picture(path: Path, pixels: NDArray[np.uint8], palette: NDArray[np.ui
     write_atomically(path, lambda temporary: picture.save(temporary, format="png"))
 
 
-def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Values from 0 to 1 as 0 .. 255."""
+def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Map [0, 1] to 0 .. 255."""
     return np.rint(values.clip(0, 1) * 255).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""One picture that shows what the samples of an image agree on and where they differ."""
+"""One figure that shows what the samples of an image have in common and where they differ."""
 
 import io
+import math
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,19 +10,19 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from checkpoints.preprocessing import Preprocessing
-from evaluation.panels import Cell, image_cell, tidy
+from evaluation.classes import ClassTable
+from evaluation.panels import HEAT, PanelImage, image_picture, labels_picture, show, tidy
 from models import Samples
-from prediction.classes import ClassTable
 from prediction.summary import Summary
 
 _COLUMNS = 5
-_SIDE = 2.0  # inches of a square cell; others have the same area
+_SIDE = 2.0  # inches of a square picture; others have the same area
 _INK = "#333333"
 _OUTLINE = "#ffd000"
 
 
 class Panel(Figure):
-    """A figure that notebooks show by themselves."""
+    """A figure that notebooks display."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -32,98 +32,87 @@ class Panel(Figure):
 
 def panel(
     image: Tensor,
-    drawn: Samples,
+    samples: Samples,
     classes: Preprocessing | ClassTable | None = None,
     max_samples: int = 10,
     row: int = 0,
-) -> Figure:
-    """The image, the samples' outlines on it, their majority, mean probability and entropy; below, samples.
+) -> Panel:
+    """Draw the image, the outlines of all samples, their majority, mean probability and entropy, and some samples.
 
-    With more than two classes, the majority laid over the image and a key of the classes that occur take the places of
-    the outlines and the mean probability.
+    With more than two classes, the majority overlaid on the image and a legend replace outlines and mean probability.
 
     Args:
-        image: B x channels x H x W, as the network saw it.
-        drawn: the samples of these images.
-        classes: names and colours.
-        max_samples: samples that are shown.
-        row: which of the images.
+        image: B x channels x H x W, as given to the network.
+        samples: the samples of these images.
+        classes: names and colours of the classes.
+        max_samples: how many samples are shown.
+        row: which of the B images.
     """
+    summary = Summary.from_samples(samples, row)
     if not isinstance(classes, ClassTable):
-        classes = ClassTable.of(drawn.probabilities.shape[1], classes)
-    summary, shown = Summary.of(drawn, row), drawn.labels.shape[1]
-    lines = 1 + -(-min(shown, max_samples) // _COLUMNS)
+        classes = ClassTable.from_preprocessing(len(summary.probabilities), classes)
+    shown = summary.samples[:max_samples]
+    rows = 1 + math.ceil(len(shown) / _COLUMNS)
     height, width = image.shape[-2:]
-    stretch = float(np.clip(np.sqrt(height / width), 0.5, 2))
+    stretch = min(max(math.sqrt(height / width), 0.5), 2)
     figure = Panel(
-        figsize=(_COLUMNS * _SIDE / stretch, lines * (_SIDE * stretch + 0.25) + 0.25),
+        figsize=(_COLUMNS * _SIDE / stretch, rows * (_SIDE * stretch + 0.25) + 0.25),
         layout="constrained", facecolor="white", dpi=150,
     )  # fmt: skip
-    axes = figure.subplots(lines, _COLUMNS, squeeze=False)
-    _draw_top(axes[0], image[row].cpu(), summary, classes)
-    for place, cell in enumerate(_sample_cells(summary, classes, max_samples)):
-        _draw(axes.flat[_COLUMNS + place], cell)
-    for place in axes.flat:
+    places = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
+    _draw_top(places, image_picture(image[row].cpu()), summary, classes)
+    for number, (place, sample) in enumerate(zip(places[_COLUMNS:], shown, strict=False), start=1):
+        _draw(place, labels_picture(f"sample {number}", sample, classes))
+    for place in places:
         tidy(place)
         place.set_visible(place.has_data() or place.get_legend() is not None)
     return figure
 
 
-def _draw_top(places: list[Axes], image: Tensor, summary: Summary, classes: ClassTable) -> None:
-    pixels, majority = image_cell(image), summary.majority(classes.void).numpy()
-    num_classes = len(summary.probabilities)
-    _draw(places[0], pixels)
-    if num_classes == 2:
-        _draw(places[1], Cell(f"outlines of {len(summary.samples)} samples", pixels.values, pixels.colours))
-        _draw_outlines(places[1], summary.samples)
-        _draw(places[3], Cell("mean probability", summary.probabilities[1].numpy(), matplotlib.colormaps["gray"]), True)
-    else:
-        _draw(places[1], Cell("majority on image", _mixed(pixels, classes.colours[majority]), pixels.colours))
-        _draw_key(places[3], majority, classes)
-    _draw(places[2], Cell("majority", classes.colours[majority] / 255, pixels.colours))
+def _draw_top(places: list[Axes], image: PanelImage, summary: Summary, classes: ClassTable) -> None:
+    """The first row: two pictures of the image, then the majority, probability or legend, and entropy."""
+    majority = labels_picture("majority", summary.majority(classes.void), classes)
     entropy = summary.entropy.numpy()
-    most = max(1.0, float(entropy.max()))  # where there are many classes, log2 C is hardly ever reached
-    _draw(places[4], Cell("entropy in bits", entropy, matplotlib.colormaps["magma"], most), True)
+    _draw(places[0], image)
+    _draw(places[2], majority)
+    # with many classes the entropy hardly ever comes close to log2 C
+    _draw_with_scale(places[4], PanelImage("entropy in bits", entropy, HEAT, max(1.0, float(entropy.max()))))
+    if len(classes) == 2:
+        _draw(places[1], PanelImage(f"outlines of {len(summary.samples)} samples", image.values))
+        _draw_outlines(places[1], summary.samples)
+        _draw_with_scale(places[3], PanelImage("mean probability", summary.probabilities[1].numpy()))
+    else:
+        _draw(places[1], PanelImage("majority on image", (image.pixels() / 255 + np.asarray(majority.values)) / 2))
+        _draw_legend(places[3], summary.majority(classes.void).numpy(), classes)
 
 
-def _sample_cells(summary: Summary, classes: ClassTable, most: int) -> list[Cell]:
-    colours = matplotlib.colormaps["gray"]
-    return [
-        Cell(f"sample {number}", classes.colours[sample] / 255, colours)
-        for number, sample in enumerate(summary.samples[:most].numpy(), start=1)
-    ]
+def _draw(place: Axes, picture: PanelImage) -> None:
+    show(place, picture)
+    place.set_title(picture.title, fontsize=8, color=_INK)
 
 
-def _draw(place: Axes, cell: Cell, bar: bool = False) -> None:
-    """A picture with its title and, if wanted, a bar of its colours."""
-    shown = place.imshow(np.asarray(cell.values), cmap=cell.colours, vmin=0, vmax=cell.highest, interpolation="nearest")
-    place.set_title(cell.title, fontsize=8, color=_INK)
-    if bar:
-        scale = place.figure.colorbar(shown, cax=place.inset_axes((0, -0.07, 1, 0.04)), orientation="horizontal")
-        scale.set_ticks([0, cell.highest], labels=["0", f"{cell.highest:.3g}"])
-        scale.ax.tick_params(labelsize=6, length=0, pad=1, colors=_INK)
-        scale.outline.set_visible(False)
+def _draw_with_scale(place: Axes, picture: PanelImage) -> None:
+    """Draw a picture with a colour bar below it."""
+    _draw(place, picture)
+    bar = place.figure.colorbar(place.images[0], cax=place.inset_axes((0, -0.07, 1, 0.04)), orientation="horizontal")
+    bar.set_ticks([0, picture.highest], labels=["0", f"{picture.highest:.3g}"])
+    bar.ax.tick_params(labelsize=6, length=0, pad=1, colors=_INK)
+    bar.outline.set_visible(False)
 
 
 def _draw_outlines(place: Axes, samples: Tensor) -> None:
-    """The border of class 1 in every sample, fainter the more samples there are."""
+    """The border of class 1 in every sample, fainter if there are many."""
     for sample in samples.numpy():
         if sample.any() and not sample.all():
-            strength = max(0.4, len(samples) ** -0.5)
-            place.contour(sample, levels=[0.5], colors=_OUTLINE, linewidths=1.0, alpha=strength)
+            place.contour(sample, levels=[0.5], colors=_OUTLINE, linewidths=1.0, alpha=max(0.4, len(samples) ** -0.5))
 
 
-def _draw_key(place: Axes, majority: np.ndarray, classes: ClassTable) -> None:
-    there, counts = np.unique(majority, return_counts=True)
-    common = there[np.argsort(-counts)][:20]
+def _draw_legend(place: Axes, majority: np.ndarray, classes: ClassTable) -> None:
+    """The most frequent classes."""
+    present, counts = np.unique(majority, return_counts=True)
     patches = [
-        Patch(facecolor=classes.colours[label] / 255, edgecolor=_INK, label=classes.names[label]) for label in common
+        Patch(facecolor=classes.colours[label] / 255, edgecolor=_INK, label=classes.names[label])
+        for label in present[np.argsort(-counts)][:20]
     ]
     place.legend(handles=patches, fontsize=6, loc="center", frameon=False, ncols=1 if len(patches) <= 10 else 2)
     place.set_axis_off()
-
-
-def _mixed(pixels: Cell, colours: np.ndarray) -> np.ndarray:
-    values = np.asarray(pixels.values)
-    grey = values if values.ndim == 3 else values[..., None].repeat(3, axis=-1)
-    return 0.5 * grey + 0.5 * colours / 255

@@ -1,14 +1,14 @@
-"""Image files as the network wants them.
+"""Reading image files for the network.
 
-How the values of a file become intensities in [0, 1]:
+The values of a file become intensities in [0, 1]:
 
-    8 bits, 1 bit                                       x / 255, and 0 or 1
-    floats that lie in [0, 1]                           as they are
-    DICOM                                               the file's own window (the first) of the rescaled values
-    16 and more bits, other floats, DICOM without one   (x - min) / (max - min) of the picture
+    8 bits, 1 bit                                       x / 255; 0 or 1
+    floats within [0, 1]                                unchanged
+    DICOM                                               the file's first window, applied to the rescaled values
+    16 and more bits, other floats, DICOM without one   (x - min) / (max - min) of the image
 
-Colours become grey by their luminance (ITU-R 601) where the network takes one channel; grey is repeated where it takes
-three. Transparency is dropped, and pictures are turned upright as their EXIF data say.
+RGB becomes grey by its luminance (ITU-R 601) if the network has one channel; grey is repeated if it has three.
+Transparency is dropped, and images are rotated as their EXIF data say.
 """
 
 from pathlib import Path
@@ -38,13 +38,13 @@ def read_image(path: str | Path, preprocessing: Preprocessing) -> Tensor:
         UserError: for a file that is missing, damaged, not an image, too large, or does not fit the network.
     """
     path = expand_path(path)
-    values = _as_channels(intensities(path), preprocessing.image_channels, path)
+    values = _to_channels(intensities(path), preprocessing.image_channels, path)
     pixels = torch.from_numpy(np.ascontiguousarray(values.astype(np.float32))).movedim(-1, 0)
     return preprocessing.normalisation.apply(pixels.contiguous())[None]
 
 
 def intensities(path: Path) -> Values:
-    """The intensities of an image file, see above: floats in [0, 1], H x W x channels.
+    """The intensities of an image file: floats in [0, 1], H x W x channels.
 
     Raises:
         UserError: as `read_image`.
@@ -59,7 +59,7 @@ def intensities(path: Path) -> Values:
         values = read_dicom(path, MAX_PIXELS)
     else:
         values = _read_picture(path)
-    return _unit_range(values if values.ndim == 3 else values[..., None], path)
+    return _to_unit_range(values if values.ndim == 3 else values[..., None], path)
 
 
 def _read_picture(path: Path) -> Values:
@@ -75,23 +75,23 @@ def _read_array(path: Path) -> Values:
     try:
         values: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is not an array of numbers, or it is damaged or cut off: {error}") from error
+        raise UserError(f"{path} is not a numeric array, or it is damaged or truncated: {error}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "buif":
-        raise UserError(f"{path} holds {getattr(values, 'dtype', 'several arrays')}; expected one array of numbers")
+        raise UserError(f"{path} contains {getattr(values, 'dtype', 'several arrays')}; expected one array of numbers")
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise UserError(f"{path} has shape {values.shape}; expected H x W or H x W x channels")
     if values.shape[0] * values.shape[1] > MAX_PIXELS:
-        raise UserError(f"{path} has more pixels than the {MAX_PIXELS:,} that are read; cut or scale it")
+        raise UserError(f"{path} has more than {MAX_PIXELS:,} pixels, the limit; crop or downscale it")
     return np.array(values)
 
 
-def _unit_range(values: Values, path: Path) -> Values:
+def _to_unit_range(values: Values, path: Path) -> Values:
     if values.dtype == np.bool_:
         return values.astype(np.float64)
     if values.dtype == np.uint8:
         return values / 255
     if not np.isfinite(values).all():
-        raise UserError(f"{path} holds values that are not finite (NaN or infinity)")
+        raise UserError(f"{path} contains values that are not finite (NaN or infinity)")
     is_float, values = values.dtype.kind == "f", values.astype(np.float64)
     low, high = values.min(), values.max()
     if is_float and low >= 0 and high <= 1:
@@ -99,12 +99,12 @@ def _unit_range(values: Values, path: Path) -> Values:
     return (values - low) / (high - low or 1)
 
 
-def _as_channels(values: Values, channels: int, path: Path) -> Values:
-    there = values.shape[-1]
-    if there == channels:
+def _to_channels(values: Values, channels: int, path: Path) -> Values:
+    actual = values.shape[-1]
+    if actual == channels:
         return values
-    if (there, channels) == (3, 1):
+    if (actual, channels) == (3, 1):
         return (values @ _LUMINANCE)[..., None]
-    if (there, channels) == (1, 3):
+    if (actual, channels) == (1, 3):
         return values.repeat(3, axis=-1)
-    raise UserError(f"{path} has shape {values.shape}; the network takes H x W x {channels}")
+    raise UserError(f"{path} has shape {values.shape}; the network expects H x W x {channels}")

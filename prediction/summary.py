@@ -1,4 +1,4 @@
-"""What the samples of an image say in numbers: the area of every class, and how much the samples differ in it."""
+"""Statistics of the samples of an image: the area of every class, and how much the samples disagree."""
 
 import csv
 import io
@@ -9,85 +9,87 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evaluation.classes import ClassTable
 from metrics import label_frequencies, predictive_entropy
 from models import Samples
-from prediction.classes import ClassTable
 
-_COLUMNS = ("mean", "std", "min", "max")
+_STATISTICS = ("mean", "std", "min", "max")
+_IMAGE_COLUMNS = ("image", "file", "height", "width", "num_samples", "mean_entropy_bits")
+_CLASS_COLUMNS = ("class", "name", "samples_with_class")
+_AREA_COLUMNS = ("pixels", "fraction")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One image's samples, on the CPU.
+    """The samples of one image, on the CPU.
 
     Attributes:
-        samples: the drawn label maps, uint8, S x H x W.
-        probabilities: the mean class probabilities, float32, C x H x W.
+        samples: label maps, uint8, S x H x W.
+        probabilities: mean class probabilities, float32, C x H x W.
     """
 
     samples: Tensor
     probabilities: Tensor
 
     @staticmethod
-    def of(drawn: Samples, row: int = 0) -> "Summary":
-        """Image `row` of what was drawn."""
-        return Summary(drawn.labels[row].cpu(), drawn.probabilities[row].float().cpu())
+    def from_samples(samples: Samples, row: int = 0) -> "Summary":
+        """The summary of image `row` of a batch."""
+        return Summary(samples.labels[row].cpu(), samples.probabilities[row].float().cpu())
 
     @property
     def entropy(self) -> Tensor:
-        """Entropy of the mean probabilities in bits, from 0 to log2 C: H x W."""
+        """Entropy of the mean probabilities in bits, 0 to log2 C: H x W."""
         return predictive_entropy(self.probabilities[None])[0] / torch.log(torch.tensor(2.0))
 
     def majority(self, void: int | None = None) -> Tensor:
-        """The class that most samples have at each pixel, void left out; of a tie, the lowest: uint8, H x W."""
+        """The most frequent class of each pixel other than void, the lowest in case of a tie: uint8, H x W."""
         votes = label_frequencies(self.samples[None], len(self.probabilities))[0]
         if void is not None:
             votes[void] = -1
         return votes.argmax(0).to(torch.uint8)
 
-    def areas(self) -> Tensor:
-        """Pixels of each class in each sample: int64, S x C."""
-        flat = self.samples.flatten(1).long()
-        return torch.stack([sample.bincount(minlength=len(self.probabilities)) for sample in flat])
-
     def statistics(self, classes: ClassTable) -> dict[str, Any]:
-        """Areas of the classes that are shown, in pixels and as parts of the image, and the mean entropy, as data."""
-        pixels, areas = self.samples[0].numel(), self.areas()
+        """Mean entropy, and areas in pixels and as fractions of the image, as plain data; void or background is left
+        out."""
+        num_samples, height, width = self.samples.shape
         return {
-            "height": self.samples.shape[1],
-            "width": self.samples.shape[2],
-            "num_samples": len(self.samples),
+            "height": height,
+            "width": width,
+            "num_samples": num_samples,
             "mean_entropy_bits": round(float(self.entropy.mean()), 6),
             "classes": [
-                {
-                    "class": label,
-                    "name": classes.names[label],
-                    "samples_with_it": int((areas[:, label] > 0).sum()),
-                    "pixels": _spread(areas[:, label].double()),
-                    "fraction": _spread(areas[:, label].double() / pixels),
-                    "pixels_of_each_sample": areas[:, label].tolist(),
-                }
+                {"class": label, "name": classes.names[label], **_area(self.samples == label)}
                 for label in classes.shown
             ],
         }
 
 
 def summary_csv(images: Sequence[dict[str, Any]]) -> str:
-    """One line for every image and class, from the images' statistics and their `image` and `file`."""
+    """One line per image and class, from the statistics of the images with their `image` and `file`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    measures = [(unit, column) for unit in ("pixels", "fraction") for column in _COLUMNS]
-    fixed = ["image", "file", "height", "width", "num_samples", "mean_entropy_bits"]
-    writer.writerow([*fixed, "class", "name", "samples_with_it", *(f"{unit}_{column}" for unit, column in measures)])
+    areas = [(unit, name) for unit in _AREA_COLUMNS for name in _STATISTICS]
+    writer.writerow([*_IMAGE_COLUMNS, *_CLASS_COLUMNS, *(f"{unit}_{name}" for unit, name in areas)])
     for image in images:
         for one in image["classes"]:
-            own = [one["class"], one["name"], one["samples_with_it"], *(one[unit][column] for unit, column in measures)]
-            writer.writerow([*(image[name] for name in fixed), *own])
+            fixed = [*(image[name] for name in _IMAGE_COLUMNS), *(one[name] for name in _CLASS_COLUMNS)]
+            writer.writerow([*fixed, *(one[unit][name] for unit, name in areas)])
     return out.getvalue()
 
 
+def _area(masks: Tensor) -> dict[str, Any]:
+    """The area of a class in every sample, S x H x W, and its spread over the samples."""
+    areas = masks.flatten(1).sum(1)
+    return {
+        "samples_with_class": int((areas > 0).sum()),
+        "pixels": _spread(areas.double()),
+        "fraction": _spread(areas.double() / masks[0].numel()),
+        "pixels_of_each_sample": areas.tolist(),
+    }
+
+
 def _spread(values: Tensor) -> dict[str, float | None]:
-    """Mean, standard deviation (of the samples, with n - 1; none of a single one), least and largest."""
+    """Mean, standard deviation (with n - 1; None for a single sample), minimum and maximum."""
     std = round(float(values.std()), 6) if len(values) > 1 else None
     mean, least, largest = (round(float(value), 6) for value in (values.mean(), values.min(), values.max()))
-    return dict(zip(_COLUMNS, (mean, std, least, largest), strict=True))
+    return dict(zip(_STATISTICS, (mean, std, least, largest), strict=True))

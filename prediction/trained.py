@@ -1,41 +1,48 @@
-"""A trained model from its file, ready to draw."""
+"""Loading a trained model from its checkpoint."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from checkpoints.files import find_checkpoint
-from checkpoints.model import restore
+from checkpoints.model import build_model
 from checkpoints.official import load_model_file
 from checkpoints.preprocessing import Preprocessing
 from models import CCDM
-from models.runtime import apply_runtime_options, resolve_auto
+from models.runtime import RuntimeOptions, apply_runtime_options, resolve_auto
 from utils.device import choose_device
-from utils.errors import corrupt_file_as_user_error
-from utils.schema import RuntimeOptions
 
 
 class Trained(NamedTuple):
-    """A model with its averaged weights, and how its images have to be prepared."""
+    """A model with its averaged weights, and how images are prepared for it."""
 
     model: CCDM
     preprocessing: Preprocessing
 
 
-def load_model(path: str | Path, device: str = "auto", weights: str | None = None) -> Trained:
-    """The model of a checkpoint, of this software or an official one.
+def load_model(
+    path: str | Path,
+    device: str = "auto",
+    weights: str | None = None,
+    network: str | None = None,
+    process: str | None = None,
+) -> Trained:
+    """Load a checkpoint of this software or an official one, ready to sample.
 
     Args:
-        path: the file; of a pattern's matches, the newest.
+        path: the file, or a glob pattern, of whose matches the newest is used.
         device: auto, cpu, cuda or cuda:N.
-        weights: file of a frozen encoder's weights; None takes the one that training took.
+        weights: file with the weights of a frozen encoder; by default the one used in training.
+        network: dotted name of the network's module, required if it is not part of this software: only modules that
+            are named by the caller are imported.
+        process: likewise for the process.
 
     Raises:
-        UserError: where there is no such file or device, or it cannot be read.
+        UserError: if there is no such file or device, or the file cannot be read; for a checkpoint whose network or
+            process is a module of yours that is not named here.
     """
-    file = find_checkpoint(str(path))
-    contents, place = load_model_file(file), choose_device(device)
-    with corrupt_file_as_user_error(file):
-        trained = Trained(restore(contents, weights), Preprocessing.of_checkpoint(contents))
-    # images come in many sizes, and a compiler would be at work for each of them
-    apply_runtime_options(trained.model.to(place), resolve_auto(RuntimeOptions(compile=False), place))
-    return trained
+    contents, place = load_model_file(find_checkpoint(str(path))), choose_device(device)
+    trusted = [name for name in (network, process) if name is not None]
+    model = build_model(contents, weights, trusted).to(place)
+    # images come in many sizes, and the compiler would run for each of them
+    apply_runtime_options(model, resolve_auto(RuntimeOptions(compile=False), place))
+    return Trained(model, Preprocessing.from_checkpoint(contents))

@@ -1,4 +1,4 @@
-"""DICOM files made for tests."""
+"""Writing DICOM files for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def write_dicom(path: Path, stored: np.ndarray, **elements: Any) -> Path:
-    """A CT slice of 16-bit stored values, H x W, or frames x H x W, with more data elements."""
+    """Write a CT slice of 16-bit stored values, H x W or frames x H x W, with additional data elements."""
     import pydicom
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 

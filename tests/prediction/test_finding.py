@@ -1,4 +1,4 @@
-"""Which files are images, and that no result overwrites another."""
+"""Which files are images, and that results have unique names."""
 
 from pathlib import Path
 
@@ -27,21 +27,21 @@ def found(pictures: Path, *arguments: str) -> list[str]:
     return [str(path.relative_to(pictures)) for path in paths]
 
 
-def test_folders_are_searched_to_the_bottom_without_results_and_hidden_files(pictures: Path) -> None:
+def test_folders_are_searched_recursively_without_results_and_hidden_files(pictures: Path) -> None:
     assert found(pictures, "") == ["a/IM0001", "a/deep/z.tif", "a/x.png", "a/y.JPG", "b/x.png"]
 
 
-def test_patterns_and_files_are_taken_in_their_order_and_none_twice(pictures: Path) -> None:
+def test_patterns_and_files_keep_their_order_without_duplicates(pictures: Path) -> None:
     assert found(pictures, "b/x.png", "*/x.png", "a/notes.txt") == ["b/x.png", "a/x.png", "a/notes.txt"]
     assert found(pictures, "**/*.tif") == ["a/deep/z.tif"]
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [("none", "no image in"), ("*.bmp", "no image in"), ("x.png", "there is no file"), ("out", "no image in")],
 )
-def test_arguments_without_images_are_refused(pictures: Path, argument: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_arguments_without_images_raise_an_error(pictures: Path, argument: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         found(pictures, "a", argument)
 
 
@@ -58,5 +58,5 @@ def test_arguments_without_images_are_refused(pictures: Path, argument: str, sai
         (["a/summary.csv.png"], ["a_summary.csv"]),
     ],
 )
-def test_results_have_different_names(files: list[str], names: list[str]) -> None:
-    assert output_names([Path(file) for file in files], taken=["summary.csv"]) == names
+def test_results_have_unique_names(files: list[str], names: list[str]) -> None:
+    assert output_names([Path(file) for file in files], reserved=["summary.csv"]) == names

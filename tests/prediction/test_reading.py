@@ -1,7 +1,9 @@
-"""Image files of all kinds become what the network sees, or are refused in words."""
+"""Image files of all kinds become the input of the network, and others raise errors that say why."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,13 @@ from prediction.reading import intensities, read_image
 from tests.prediction.dicoms import write_dicom
 from utils.errors import UserError
 
-GREY = Preprocessing([0.5], [0.5])
-COLOUR = Preprocessing(Cityscapes.image_mean, Cityscapes.image_std)
+
+def preprocessing(mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
+    return Preprocessing(image_mean=list(mean), image_std=list(std))
+
+
+GREY = preprocessing([0.5], [0.5])
+COLOUR = preprocessing(Cityscapes.image_mean, Cityscapes.image_std)
 RAMP = np.arange(6 * 5, dtype=np.uint8).reshape(6, 5) * 8
 
 
@@ -44,9 +51,9 @@ def test_colours_are_scaled_channel_by_channel(tmp_path: Path) -> None:
 def test_colours_become_grey_by_luminance_and_grey_is_repeated(tmp_path: Path) -> None:
     colours = np.zeros((4, 4, 3), np.uint8)
     colours[..., 1] = 255
-    grey = read_image(saved(tmp_path / "green.png", colours), Preprocessing([0], [1]))
+    grey = read_image(saved(tmp_path / "green.png", colours), preprocessing([0], [1]))
     assert torch.allclose(grey, torch.full((1, 1, 4, 4), 0.587))
-    repeated = read_image(saved(tmp_path / "grey.png", RAMP), Preprocessing([0] * 3, [1] * 3))
+    repeated = read_image(saved(tmp_path / "grey.png", RAMP), preprocessing([0] * 3, [1] * 3))
     assert torch.equal(repeated[0, 0], repeated[0, 2])
     assert repeated.shape == (1, 3, 6, 5)
 
@@ -68,14 +75,14 @@ def test_transparency_palette_and_single_bits_are_understood(tmp_path: Path, mod
     assert torch.allclose(read[0, 0], torch.from_numpy(np.where(RAMP > 100, 1.0, -1.0)).float(), atol=1e-6)
 
 
-def test_pictures_are_turned_as_their_camera_says(tmp_path: Path) -> None:
+def test_pictures_are_rotated_as_their_exif_data_say(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # rotate by 90 degrees
     path = saved(tmp_path / "x.jpg", Image.new("RGB", (20, 10)), exif=exif)
     assert intensities(path).shape == (20, 10, 3)
 
 
-def test_floats_between_0_and_1_are_taken_as_they_are_and_others_stretched(tmp_path: Path) -> None:
+def test_floats_within_0_and_1_are_unchanged_and_others_stretched(tmp_path: Path) -> None:
     for name, values, expected in (
         ("unit", np.array([[0.25, 0.5]]), [[0.25, 0.5]]),
         ("wide", np.array([[-1.0, 0.0, 3.0]]), [[0, 0.25, 1]]),
@@ -89,17 +96,17 @@ def test_floats_between_0_and_1_are_taken_as_they_are_and_others_stretched(tmp_p
 
 def test_array_with_the_networks_channels_is_read(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((4, 6, 5)))
-    assert read_image(tmp_path / "x.npy", Preprocessing([0.5] * 5, [0.5] * 5)).shape == (1, 5, 4, 6)
+    assert read_image(tmp_path / "x.npy", preprocessing([0.5] * 5, [0.5] * 5)).shape == (1, 5, 4, 6)
 
 
-def refusal(path: Path, preprocessing: Preprocessing = GREY) -> str:
+def refusal(path: Path) -> str:
     with pytest.raises(UserError) as error:
-        read_image(path, preprocessing)
+        read_image(path, GREY)
     assert str(path) in str(error.value)
     return str(error.value)
 
 
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures_raise_errors(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("this is no picture")
     (tmp_path / "empty.jpg").touch()
     whole = saved(tmp_path / "whole.jpg", np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8))
@@ -110,26 +117,26 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     assert "there is no file" in refusal(tmp_path / "nowhere.png")
 
 
-def test_pictures_of_several_pages_are_refused(tmp_path: Path) -> None:
+def test_pictures_with_several_pages_raise_errors(tmp_path: Path) -> None:
     pages = [Image.fromarray(RAMP)] * 3
     path = saved(tmp_path / "x.tif", pages[0], save_all=True, append_images=pages[1:])
     assert "has 3 pages; expected one" in refusal(path)
 
 
-def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bombs_raise_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "x.png", np.zeros((40, 40), np.uint8))
     np.save(tmp_path / "x.npy", np.zeros((40, 40)))
     monkeypatch.setattr(reading, "MAX_PIXELS", 1000)
     for limit in (1000, 100):  # PIL warns of the one and refuses the other
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         assert "more pixels" in refusal(path)
-    assert "more pixels" in refusal(tmp_path / "x.npy")
+    assert "more than 1,000 pixels" in refusal(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
-        (np.zeros((10, 20, 30)), "shape (10, 20, 30); the network takes H x W x 1"),
+        (np.zeros((10, 20, 30)), "shape (10, 20, 30); the network expects H x W x 1"),
         (np.zeros(7), "shape (7,); expected H x W or H x W x channels"),
         (np.zeros((0, 4)), "shape (0, 4)"),
         (np.array([[0.0, np.nan]]), "not finite"),
@@ -138,12 +145,12 @@ def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
         (np.array([[1j]]), "expected one array of numbers"),
     ],
 )
-def test_arrays_that_are_no_images_are_refused(tmp_path: Path, values: np.ndarray, said: str) -> None:
+def test_arrays_that_are_not_images_raise_errors(tmp_path: Path, values: np.ndarray, message: str) -> None:
     np.save(tmp_path / "x.npy", values)
-    assert said in refusal(tmp_path / "x.npy")
+    assert message in refusal(tmp_path / "x.npy")
 
 
-def test_damaged_and_pickled_arrays_are_refused(tmp_path: Path) -> None:
+def test_damaged_and_pickled_arrays_raise_errors(tmp_path: Path) -> None:
     np.save(tmp_path / "whole.npy", np.zeros((40, 40)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:300])
     (tmp_path / "text.npy").write_text("no array")
@@ -161,7 +168,7 @@ def test_dicom_without_pydicom_says_what_to_install(tmp_path: Path, monkeypatch:
         assert "pip install pydicom" in refusal(tmp_path / name)
 
 
-def test_dicom_is_rescaled_and_cut_to_its_window(tmp_path: Path) -> None:
+def test_dicom_is_rescaled_and_clipped_to_its_window(tmp_path: Path) -> None:
     pytest.importorskip("pydicom", reason="pydicom is not installed")
     hounsfield = np.array([[-1000, -600, -599], [-200, 200, 400]])
     stored = (hounsfield + 1024).astype(np.uint16)
@@ -177,12 +184,38 @@ def test_dicom_is_rescaled_and_cut_to_its_window(tmp_path: Path) -> None:
     assert np.allclose(intensities(path)[..., 0], 1 - stretched)
 
 
-def test_dicom_without_one_whole_image_is_refused(tmp_path: Path) -> None:
+def test_dicom_without_exactly_one_complete_image_raises_errors(tmp_path: Path) -> None:
     pytest.importorskip("pydicom", reason="pydicom is not installed")
     stored = np.zeros((8, 8), np.uint16)
     path = write_dicom(tmp_path / "several.dcm", np.stack([stored] * 3), NumberOfFrames=3)
-    assert "holds 3 images" in refusal(path)
+    assert "contains 3 images" in refusal(path)
     (tmp_path / "cut.dcm").write_bytes(write_dicom(tmp_path / "whole.dcm", stored).read_bytes()[:-50])
     assert "damaged" in refusal(tmp_path / "cut.dcm")
     (tmp_path / "text.dcm").write_text("no DICOM")
     assert "damaged" in refusal(tmp_path / "text.dcm")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("all plugins are missing dependencies:\n\tgdcm - requires gdcm"), "pip install pylibjpeg"),
+        (NotImplementedError("'Transfer Syntax UID' is not supported"), "pydicom does not support"),
+        (RuntimeError("exceptions were raised by all available plugins"), "may be damaged"),
+    ],
+)
+def test_compression_that_cannot_be_read_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    class Compressed(dict[str, Any]):
+        Rows = Columns = 8
+        file_meta = SimpleNamespace(TransferSyntaxUID=SimpleNamespace(name="JPEG-LS"))
+
+        @property
+        def pixel_array(self) -> None:
+            raise error
+
+    stub = SimpleNamespace(dcmread=lambda path: Compressed(Rows=8, PixelData=b""))
+    monkeypatch.setitem(sys.modules, "pydicom", stub)
+    (tmp_path / "x.dcm").write_bytes(b"DICM")
+    assert message in refusal(tmp_path / "x.dcm")
+    assert ("damaged" in refusal(tmp_path / "x.dcm")) == ("damaged" in message)
