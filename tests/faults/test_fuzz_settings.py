@@ -1,7 +1,6 @@
-"""Whatever the input: a result or a `UserError`, never a traceback, half an output, or code run from a file.
+"""Any settings lead to a result or a `UserError`, never to a traceback or an incomplete output.
 
-Each input goes through a script's own `main(argv)`. What is cut short is what takes long once the input is accepted:
-the training itself and the scoring.
+Each input goes through the `main(argv)` of a script.
 """
 
 import os
@@ -17,14 +16,15 @@ from hypothesis import strategies as st
 
 import ddpm_eval
 import ddpm_train
+from evaluation.settings import EvalSettings
 from tests import tiny
 from tests.faults.fuzzing import TRAPS, inputs, survives, values
-from utils.schema import EvalSettings, TrainSettings
-from utils.settings import all_keys
+from training.settings import TrainSettings
+from utils.config import all_keys
 
 
 def overrides(schema: Any) -> st.SearchStrategy[list[str]]:
-    """Some `key=value`, most with keys that exist."""
+    """Some `key=value`, mostly with existing keys."""
     keys = st.sampled_from(all_keys(schema)) | st.text(max_size=10)
     written = values.map(lambda value: yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip())
     texts = written | st.sampled_from(TRAPS) | st.text(max_size=12)
@@ -32,7 +32,7 @@ def overrides(schema: Any) -> st.SearchStrategy[list[str]]:
 
 
 def harmless(changes: list[str]) -> bool:
-    """Whether a path among the changes stays in the working folder."""
+    """Whether all paths among the changes lie in the working folder."""
     return not any(change.startswith(("output_path=/", "evaluation_path=/")) for change in changes)
 
 

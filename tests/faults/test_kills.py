@@ -1,4 +1,4 @@
-"""Processes that are killed, and whatever else ends a training before its time; it goes on and ends the same."""
+"""Killed processes, signals and locked folders: a training that resumes ends like an undisturbed one, bit by bit."""
 
 import os
 import random
@@ -9,38 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
+import ddpm_train
 from checkpoints.files import load_checkpoint, newest_intact
-from ddpm_train import Training
-from tests.faults.conftest import LONG, STEPS, check_same_end, training_in
+from tests.faults.conftest import LONG, STEPS, check_same_end, training_in, wait_for
 from tests.processes import run_forked, start_forked
 from training.signals import EXIT_PREEMPTED
+from training.validation import Validation
 from utils.errors import EXIT_USER_ERROR
 
 KILLS = 50 if LONG else 6
 
 
 def saved_step(folder: Path) -> int:
-    path = newest_intact(folder)
+    path = newest_intact(folder) if folder.exists() else None
     return 0 if path is None else int(load_checkpoint(path)["step"])
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def slowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps that take long enough for a signal to meet one."""
-    train_step = Training.train_step
-
-    def slow_step(self: Training, batch: Any) -> torch.Tensor:
-        time.sleep(0.02)
-        return train_step(self, batch)
-
-    monkeypatch.setattr(Training, "train_step", slow_step)
 
 
 def test_training_survives_being_killed_at_any_moment(
@@ -64,12 +47,12 @@ def test_training_survives_being_killed_at_any_moment(
     training_in(data_folder, folder)()
     check_same_end(folder, uninterrupted)
     with capsys.disabled():
-        print(f"\n{kills} of {kills} kills survived; {ends + 1} trainings ended as the undisturbed one, to the bit")
+        print(f"\n{kills} of {kills} kills survived; {ends + 1} trainings ended like the undisturbed one")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.usefixtures("slowed")
-def test_signal_saves_the_step_it_came_in(
+def test_signal_saves_the_current_step(
     data_folder: Path, folder: Path, uninterrupted: dict[str, Any], number: signal.Signals
 ) -> None:
     process = start_forked(training_in(data_folder, folder, "checkpoint_freq=null"))
@@ -77,7 +60,7 @@ def test_signal_saves_the_step_it_came_in(
     assert process.pid is not None
     os.kill(process.pid, number)
     time.sleep(0.05)
-    os.kill(process.pid, signal.SIGTERM)  # as torchrun and SLURM both pass it on
+    os.kill(process.pid, signal.SIGTERM)  # torchrun and SLURM may both forward it
     process.join(timeout=180)
     assert process.exitcode == EXIT_PREEMPTED
     assert 17 <= load_checkpoint(folder / "last.pt")["step"] < STEPS
@@ -86,17 +69,17 @@ def test_signal_saves_the_step_it_came_in(
     check_same_end(folder, uninterrupted)
 
 
-def test_signal_during_validation_leaves_the_validation_to_the_next_run(
+def test_validation_that_a_signal_interrupts_is_repeated_by_the_next_run(
     data_folder: Path, folder: Path, uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validate = Training.validate
+    validate = Validation.run
 
-    def told_to_stop(self: Training) -> Any:
+    def interrupted(self: Validation, *arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGUSR1)
-        return validate(self)
+        return validate(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "validate", told_to_stop)
+        patch.setattr(Validation, "run", interrupted)
         with pytest.raises(SystemExit):
             training_in(data_folder, folder)()
     stopped = load_checkpoint(folder / "last.pt")
@@ -105,18 +88,18 @@ def test_signal_during_validation_leaves_the_validation_to_the_next_run(
     check_same_end(folder, uninterrupted)
 
 
-def test_death_of_one_process_stops_the_others_and_fewer_go_on(
+def test_death_of_one_process_stops_the_others_and_fewer_can_resume(
     data_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_step = Training.train_step
+    train_step = ddpm_train.train_step
 
-    def dying(self: Training, batch: Any) -> torch.Tensor:
-        if self.step == 5 and os.environ["RANK"] == "1":
+    def dying(state: Any, *arguments: Any) -> Any:
+        if state.step == 5 and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGKILL)
-        return train_step(self, batch)
+        return train_step(state, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "train_step", dying)
+        patch.setattr(ddpm_train, "train_step", dying)
         statuses = run_forked(3, training_in(data_folder, folder))
     assert statuses == [EXIT_USER_ERROR, -signal.SIGKILL, EXIT_USER_ERROR]
     assert saved_step(folder) == 4
@@ -125,7 +108,7 @@ def test_death_of_one_process_stops_the_others_and_fewer_go_on(
 
 
 @pytest.mark.usefixtures("slowed")
-def test_death_of_a_process_that_loads_data_ends_the_run_with_a_message(
+def test_death_of_a_data_loading_process_ends_the_run_with_a_message(
     data_folder: Path, folder: Path, uninterrupted: dict[str, Any]
 ) -> None:
     process = start_forked(training_in(data_folder, folder, "mp_loaders=2"))
@@ -140,7 +123,7 @@ def test_death_of_a_process_that_loads_data_ends_the_run_with_a_message(
 
 
 @pytest.mark.usefixtures("slowed")
-def test_two_runs_never_write_into_one_folder_and_a_killed_one_locks_nobody_out(
+def test_folder_is_locked_for_other_runs_until_its_run_is_killed(
     data_folder: Path, folder: Path, uninterrupted: dict[str, Any]
 ) -> None:
     first = start_forked(training_in(data_folder, folder, "mp_loaders=2"))
@@ -151,15 +134,7 @@ def test_two_runs_never_write_into_one_folder_and_a_killed_one_locks_nobody_out(
     assert first.exitcode is None
     first.kill()
     first.join()
-    third = start_forked(training_in(data_folder, folder))  # while the first one's loaders may still be there
+    third = start_forked(training_in(data_folder, folder))  # the data loading processes of the first may still run
     third.join(timeout=300)
     assert third.exitcode == 0
     check_same_end(folder, uninterrupted)
-
-
-def wait_for(path: Path) -> None:
-    """Wait until the file is there."""
-    limit = time.monotonic() + 180
-    while not path.exists():
-        assert time.monotonic() < limit, f"no {path.name}"
-        time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Disks that are full, files that are damaged or gone: a clear message, the last good checkpoint, and the same end."""
+"""Full disks, and files that are damaged or missing: a clear message, an undamaged checkpoint, and the same end."""
 
 import errno
 import os
@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from checkpoints.files import load_checkpoint, newest_intact
-from tests.faults.conftest import check_same_end, training_in
+from tests.faults.conftest import check_same_end, training_in, wait_for
 from tests.processes import start_forked
 from utils.errors import EXIT_USER_ERROR, UserError
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own in memory, in which few checkpoints fit."""
+    """A file system in memory with room for few checkpoints."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
@@ -31,7 +31,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def refusal(data_folder: Path | None, folder: Path, capsys: pytest.CaptureFixture[str], *changes: str) -> str:
-    """The message with which a training ends that cannot go on."""
+    """The message with which the training ends."""
     with pytest.raises(SystemExit) as ended:
         training_in(data_folder, folder, *changes)()
     assert ended.value.code == EXIT_USER_ERROR
@@ -40,7 +40,7 @@ def refusal(data_folder: Path | None, folder: Path, capsys: pytest.CaptureFixtur
     return error.rpartition("error: ")[2]
 
 
-def test_disk_that_fills_up_leaves_the_last_good_checkpoint(
+def test_full_disk_leaves_an_undamaged_checkpoint(
     data_folder: Path,
     small_disk: Path,
     tmp_path: Path,
@@ -48,8 +48,7 @@ def test_disk_that_fills_up_leaves_the_last_good_checkpoint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = small_disk / "run"
-    hog = small_disk / "hog"
-    hog.write_bytes(bytes(2 * 2**20))
+    (small_disk / "other").write_bytes(bytes(2 * 2**20))
     assert "is the disk full?" in refusal(data_folder, folder, capsys)
     assert newest_intact(folder) is not None
     assert list(folder.glob(".*.tmp")) == []
@@ -59,9 +58,9 @@ def test_disk_that_fills_up_leaves_the_last_good_checkpoint(
 
 
 @pytest.mark.parametrize("number", [1, 2, 5, 9])
-def test_write_that_fails_leaves_the_last_good_checkpoint(
+def test_failed_write_leaves_an_undamaged_checkpoint(
     data_folder: Path,
-    tmp_path: Path,
+    folder: Path,
     uninterrupted: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -74,59 +73,56 @@ def test_write_that_fails_leaves_the_last_good_checkpoint(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)
 
-    folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing)
         assert "cannot be written: No space left on device" in refusal(data_folder, folder, capsys)
-    assert (newest_intact(folder) is None) == (number <= 2)  # the first file is that of the settings
+    assert (newest_intact(folder) is None) == (number <= 2)  # the first file contains the settings
     training_in(data_folder, folder)()
     check_same_end(folder, uninterrupted)
 
 
 @pytest.fixture
-def half(data_folder: Path, tmp_path: Path) -> Path:
-    """The folder of a training that was killed on its way."""
-    folder = tmp_path / "run"
+def half(data_folder: Path, folder: Path) -> Path:
+    """The folder of a training that was killed halfway."""
     process = start_forked(training_in(data_folder, folder))
-    while not (folder / "previous.pt").exists():
-        process.join(timeout=0.01)
+    wait_for(folder / "previous.pt")
     process.kill()
     process.join()
     return folder
 
 
-def damaged(path: Path, how: str) -> None:
-    """Cut the file off, change a byte in the middle of its weights, or empty it."""
+def damage(path: Path, how: str) -> None:
+    """Truncate the file, change a byte in the middle of its weights, or empty it."""
     whole = path.read_bytes()
     if how == "changed":
         middle = len(whole) // 2
         path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 64]) + whole[middle + 1 :])
     else:
-        path.write_bytes(whole[: {"cut off": len(whole) // 2, "empty": 0}[how]])
+        path.write_bytes(whole[: {"truncated": len(whole) // 2, "empty": 0}[how]])
 
 
-@pytest.mark.parametrize("how", ["cut off", "changed", "empty"])
-def test_damaged_checkpoint_is_passed_over_for_the_one_before(
+@pytest.mark.parametrize("how", ["truncated", "changed", "empty"])
+def test_damaged_checkpoint_is_skipped_for_the_previous_one(
     data_folder: Path, half: Path, uninterrupted: dict[str, Any], how: str
 ) -> None:
-    damaged(half / "last.pt", how)
+    damage(half / "last.pt", how)
     assert newest_intact(half) == half / "previous.pt"
     training_in(data_folder, half)()
     check_same_end(half, uninterrupted)
 
 
-def test_training_of_which_nothing_intact_is_left_does_not_begin_anew(
+def test_training_with_only_damaged_checkpoints_does_not_start_again(
     data_folder: Path, half: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("last.pt", "previous.pt"):
-        damaged(half / name, "changed")
+        damage(half / name, "changed")
     before = {path: path.read_bytes() for path in half.glob("*.pt")}
-    assert "holds no intact checkpoint" in refusal(data_folder, half, capsys)
+    assert "has no undamaged checkpoint" in refusal(data_folder, half, capsys)
     assert {path: path.read_bytes() for path in half.glob("*.pt")} == before
 
 
-@pytest.mark.parametrize("fate", ["gone", "cut off"])
-def test_data_file_that_is_lost_ends_the_run_with_a_message_and_coming_back_goes_on(
+@pytest.mark.parametrize("fate", ["missing", "truncated"])
+def test_lost_data_file_ends_the_run_with_a_message_and_once_restored_it_resumes(
     data_folder: Path,
     half: Path,
     tmp_path: Path,
@@ -138,7 +134,7 @@ def test_data_file_that_is_lost_ends_the_run_with_a_message_and_coming_back_goes
     moved.mkdir()
     (file,) = data_folder.glob("*.hdf5")
     lost = moved / file.name
-    if fate == "cut off":
+    if fate == "truncated":
         lost.write_bytes(file.read_bytes()[:-1000])
     data = ["dataset_file=datasets.lidc", f"dataset_params={{path: '{lost}'}}"]
     assert str(lost) in refusal(None, half, capsys, *data)
@@ -152,7 +148,7 @@ def test_checkpoints_of_a_finished_run_are_the_two_newest_and_the_best(
     training_in(data_folder, half)()
     assert {path.stem for path in half.glob("*.pt")} == {"last", "previous", "best_ged", "best_hm_iou"}
     assert load_checkpoint(half / "previous.pt")["step"] <= load_checkpoint(half / "last.pt")["step"]
-    with pytest.raises(UserError, match="no intact checkpoint"):
+    with pytest.raises(UserError, match="no undamaged checkpoint"):
         for name in ("last", "previous"):
-            damaged(half / f"{name}.pt", "empty")
+            damage(half / f"{name}.pt", "empty")
         newest_intact(half)

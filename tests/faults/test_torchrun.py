@@ -1,4 +1,4 @@
-"""Real processes under torchrun: preemption is no failure, and failures are restarted from the last checkpoint."""
+"""Real processes under torchrun: preempted ones are not restarted, failed ones are, from the last checkpoint."""
 
 import os
 import shlex
@@ -7,12 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from checkpoints.files import load_checkpoint
 from tests import tiny
-from tests.faults.conftest import CHANGES, STEPS
-from tests.faults.test_kills import wait_for
+from tests.faults.conftest import CHANGES, STEPS, wait_for
 
 SLOW_MODULE = """
 import os, signal, time
@@ -35,7 +32,7 @@ def get_dataset(split, **params):
 
 
 def torchrun(data: Path, folder: Path, *options: str, before: str = "", **environment: str) -> subprocess.Popen[str]:
-    """Start a training of two processes, by a shell that does something `before`."""
+    """Start a training of two processes from a shell that runs `before` first."""
     (folder.parent / "slow_lesions.py").write_text(SLOW_MODULE)
     arguments = tiny.train_argv(data, folder, *CHANGES, "dataset_file=slow_lesions", "checkpoint_freq=1")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *options]
@@ -47,17 +44,12 @@ def torchrun(data: Path, folder: Path, *options: str, before: str = "", **enviro
     )  # fmt: skip
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
 def workers_of(launcher: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()]
 
 
 def ended(launcher: subprocess.Popen[str]) -> tuple[int, str]:
-    """Status and output."""
+    """Wait for the launcher; returns its status and output."""
     try:
         output, _ = launcher.communicate(timeout=300)
     finally:
@@ -68,7 +60,7 @@ def ended(launcher: subprocess.Popen[str]) -> tuple[int, str]:
 def test_preempted_workers_are_not_restarted(data_folder: Path, folder: Path) -> None:
     launcher = torchrun(data_folder, folder, "--max-restarts=3")
     wait_for(folder / "last.pt")
-    os.kill(workers_of(launcher)[1], signal.SIGUSR1)  # one of them is enough
+    os.kill(workers_of(launcher)[1], signal.SIGUSR1)  # one rank is enough
     status, output = ended(launcher)
     assert status == 0
     assert output.count("run folder: ") == 1
@@ -77,7 +69,7 @@ def test_preempted_workers_are_not_restarted(data_folder: Path, folder: Path) ->
     assert 1 <= load_checkpoint(folder / "last.pt")["step"] < STEPS
 
 
-def test_signal_to_the_whole_step_reaches_the_workers_where_the_launcher_ignores_it(
+def test_signal_to_all_processes_reaches_the_workers_if_the_launcher_ignores_it(
     data_folder: Path, folder: Path
 ) -> None:
     launcher = torchrun(data_folder, folder, "--max-restarts=3", before="trap '' USR1;")
@@ -89,7 +81,7 @@ def test_signal_to_the_whole_step_reaches_the_workers_where_the_launcher_ignores
     assert "stopped after step" in output
 
 
-def test_launcher_that_is_told_to_stop_gives_the_workers_the_time_to_save(data_folder: Path, folder: Path) -> None:
+def test_terminated_launcher_gives_the_workers_time_to_save(data_folder: Path, folder: Path) -> None:
     launcher = torchrun(data_folder, folder, "--max-restarts=3")
     wait_for(folder / "last.pt")
     launcher.terminate()
@@ -99,7 +91,7 @@ def test_launcher_that_is_told_to_stop_gives_the_workers_the_time_to_save(data_f
     assert "stopped after step" in (folder / "log.txt").read_text()
 
 
-def test_failure_is_restarted_and_resumed(data_folder: Path, folder: Path) -> None:
+def test_failed_run_is_restarted_and_resumes(data_folder: Path, folder: Path) -> None:
     launcher = torchrun(data_folder, folder, "--max-restarts=1", DIES="1")
     status, output = ended(launcher)
     assert status == 0, output
