@@ -1,1 +1,1 @@
-"""Time and memory of what this software computes, beside the textbook way of computing the same."""
+"""Time and memory of the code that dominates a run, compared with a straightforward implementation (the baseline)."""

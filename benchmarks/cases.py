@@ -1,130 +1,114 @@
-"""What is measured: each case computes the same in the textbook way and in ours."""
+"""The benchmark cases: each returns the baseline and the library's implementation of the same computation."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
-from benchmarks import textbook
-from benchmarks.measure import Way
-from benchmarks.problems import Drawings, OneHotDrawings, Size, images_of, labels_of, model_of, random_shapes
-from benchmarks.textbook_metrics import ged_and_hm_iou
+from benchmarks import baseline
+from benchmarks.measure import Implementation
+from benchmarks.workloads import SyntheticDataset, Workload
 from datasets.cache import cached
 from datasets.loading import training_batches
-from diffusion.samplers import draw
+from diffusion import SamplingConfig
 from metrics import PairwiseIoU, ged_from, hm_iou_from
+from models import CCDM, UNet
 from training.optimisation import NonFiniteGuard, moving_average
-from utils.noise import derive_key
 
-_LEARNING_RATE, _DECAY, _ANNOTATORS, _EPOCH, _STEPS = 1e-4, 0.9999, 4, 64, 10
+_LEARNING_RATE, _DECAY, _ANNOTATORS, _EPOCH, _BATCH, _STEPS = 1e-4, 0.9999, 4, 64, 16, 10
 
-Case = Callable[[Size, torch.device], dict[str, Way]]
+Case = Callable[[Workload, torch.device], tuple[Implementation, Implementation]]
 
 
-def loss(size: Size, device: torch.device) -> dict[str, Way]:
-    """Loss and its gradient with respect to the logits."""
-    model = model_of(size, device)
-    yardstick = textbook.TextbookProcess(model.process.alpha_bar, size.num_classes)
-    x_0, x_t = (labels_of(size, device, seed) for seed in (0, 1))
-    hot_0, hot_t = (textbook.one_hot(x, size.num_classes) for x in (x_0, x_t))
-    t = torch.arange(2, 2 + size.batch, device=device)
+def loss(workload: Workload, device: torch.device) -> tuple[Implementation, Implementation]:
+    """The loss and its gradient with respect to the logits."""
+    model = workload.model(device)
+    process, (_, base) = model.process, _baseline_of(model)
+    x_0, x_t = (workload.labels(device, seed) for seed in (0, 1))
+    hot_0, hot_t = (baseline.one_hot(x, process.num_classes) for x in (x_0, x_t))
+    t = torch.arange(2, 2 + len(x_0), device=device)
     logits = torch.randn(hot_0.shape, device=device).requires_grad_()
-
-    def theirs() -> Tensor:
-        return torch.autograd.grad(yardstick.loss(logits, hot_t, hot_0, t).sum(), logits)[0]
-
-    def ours() -> Tensor:
-        return torch.autograd.grad(model.process.loss(logits, x_t, x_0, t).sum(), logits)[0]
-
-    return {"textbook": theirs, "ours": ours}
+    return (
+        lambda: torch.autograd.grad(base.loss(logits, hot_t, hot_0, t).sum(), logits),
+        lambda: torch.autograd.grad(process.kl(logits, x_t, x_0, t).sum(), logits),
+    )
 
 
-def training_step(size: Size, device: torch.device) -> dict[str, Way]:
-    """Noise, loss, gradients, Adam and the average of the weights."""
-    model, images, labels = model_of(size, device).train(), images_of(size, device), labels_of(size, device)
-    process = textbook.TextbookProcess(model.process.alpha_bar, size.num_classes)
-    network = textbook.TextbookNetwork(model.unet, model.encoder)
-    yardstick = textbook.TextbookTraining(network, process, _LEARNING_RATE, _DECAY)
-    hot, keys = textbook.one_hot(labels, size.num_classes), torch.arange(size.batch, device=device)
+def training_step(workload: Workload, device: torch.device) -> tuple[Implementation, Implementation]:
+    """Noise, loss, gradients, Adam and EMA."""
+    model, images, labels = workload.model(device).train(), workload.images(device), workload.labels(device)
+    training = baseline.BaselineTraining(*_baseline_of(model), _LEARNING_RATE, _DECAY)
+    hot, keys = baseline.one_hot(labels, workload.num_classes), torch.arange(len(labels), device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, fused=True)
     guard = NonFiniteGuard(device)
     average = moving_average(model, _DECAY, guard)
 
-    def ours() -> None:
+    def optimised() -> None:
         optimizer.zero_grad()
-        total = model.loss(images, labels, keys).sum() / size.batch
+        total = model.loss(images, labels, keys).sum() / len(labels)
         total.backward()
         guard.inspect(optimizer, total.detach(), [p.grad for p in model.parameters() if p.grad is not None], 1)
         optimizer.step()
         average.update_parameters(model)
 
-    return {"textbook": lambda: yardstick.step(images, hot), "ours": ours}
+    return lambda: training.step(images, hot), optimised
 
 
-def sampling_step(size: Size, device: torch.device) -> dict[str, Way]:
-    """One step of the reverse chain, from x_t to a draw of x_{t-1}; a chain takes as many as it has steps."""
-    model, images, x_t = model_of(size, device), images_of(size, device), labels_of(size, device)
-    process = textbook.TextbookProcess(model.process.alpha_bar, size.num_classes)
-    network, hot = textbook.TextbookNetwork(model.unet, model.encoder), textbook.one_hot(x_t, size.num_classes)
-    t, keys = torch.full((size.batch,), 100, device=device), torch.arange(size.batch, device=device)
-    features = model.features(images)
-
-    @torch.no_grad()
-    def ours() -> Tensor:
-        p = model(x_t, t, images, features).float().softmax(1)
-        return draw(model.process.p_posterior(p, x_t, t, t - 1), derive_key(keys, 99))
-
-    return {"textbook": lambda: textbook.sampling_step(network, process, hot, t, images), "ours": ours}
-
-
-def sampling_run(size: Size, device: torch.device) -> dict[str, Way]:
-    """One label map of every image, from noise, in 10 steps."""
-    model, images = model_of(size, device).eval(), images_of(size, device)
-    process = textbook.TextbookProcess(model.process.alpha_bar, size.num_classes)
-    network = textbook.TextbookNetwork(model.unet, model.encoder).eval()
-    return {
-        "textbook": lambda: textbook.sampling_run(network, process, images, _STEPS),
-        "ours": lambda: model.sample(images, steps=_STEPS),
-    }
-
-
-def ged_hm_iou(size: Size, device: torch.device) -> dict[str, Way]:
-    """GED and HM-IoU of one image with 4 annotators."""
-    labels, samples = (
-        random_shapes(size, number, device, seed) for seed, number in enumerate((_ANNOTATORS, size.samples))
+def sampling(workload: Workload, device: torch.device) -> tuple[Implementation, Implementation]:
+    """One label map per image in 10 steps."""
+    model, images = workload.model(device), workload.images(device)
+    network, process = _baseline_of(model)
+    return (
+        lambda: baseline.sample(network, process, images, _STEPS),
+        lambda: model.sample(images, 1, SamplingConfig(steps=_STEPS)),
     )
+
+
+def ged_hm_iou(workload: Workload, device: torch.device) -> tuple[Implementation, Implementation]:
+    """GED and HM-IoU of one image with 4 annotators."""
+    counts, num_classes = (_ANNOTATORS, workload.num_samples), workload.num_classes
+    labels, samples = (workload.annotations(number, device, seed) for seed, number in enumerate(counts))
     long_labels, long_samples = labels.long(), samples.long()
 
-    def ours() -> tuple[Tensor, Tensor]:
-        pairs = PairwiseIoU.from_labels(labels, samples, size.num_classes)
+    def optimised() -> tuple[Tensor, Tensor]:
+        pairs = PairwiseIoU.from_labels(labels, samples, num_classes)
         return ged_from(pairs).ged, hm_iou_from(pairs)
 
-    return {"textbook": lambda: ged_and_hm_iou(long_labels, long_samples, size.num_classes), "ours": ours}
+    return lambda: baseline.ged_and_hm_iou(long_labels, long_samples, num_classes), optimised
 
 
-def loader(size: Size, device: torch.device) -> dict[str, Way]:
-    """One epoch of 64 images in memory, without worker processes, in batches on the device."""
-    drawings, batch = Drawings(size, _EPOCH), min(16, _EPOCH)
-    kept = cached(drawings, "memory", device, workers=0)
+def loader(workload: Workload, device: torch.device) -> tuple[Implementation, Implementation]:
+    """One epoch of 64 images in memory, without worker processes, in batches of 16 on the device."""
+    dataset: Any = SyntheticDataset(workload, _EPOCH)
+    kept = cached(dataset, "memory", device, workers=0)
 
-    def theirs() -> list[Tensor]:
-        batches: DataLoader[Any] = DataLoader(OneHotDrawings(drawings), batch_size=batch, shuffle=True)
-        return [part.to(device) for both in batches for part in both]
+    def collate(items: list[dict[str, Any]]) -> list[Tensor]:
+        one_hot = (baseline.one_hot(item["labels"], workload.num_classes)[0] for item in items)
+        return default_collate([(item["image"], labels) for item, labels in zip(items, one_hot, strict=True)])
 
-    def ours() -> list[Tensor]:
-        batches = training_batches(kept, [], batch, 0, _EPOCH // batch, seed=0, workers=0)
-        return [part.to(device) for both in batches for part in (both.images, both.labels)]
+    def base() -> list[Tensor]:
+        batches = DataLoader(dataset, _BATCH, shuffle=True, collate_fn=collate)
+        return [part.to(device) for batch in batches for part in batch]
 
-    return {"textbook": theirs, "ours": ours}
+    def optimised() -> list[Tensor]:
+        batches = training_batches(kept, [], _BATCH, 0, _EPOCH // _BATCH, seed=0, workers=0)
+        return [part.to(device) for batch in batches for part in (batch.images, batch.labels)]
+
+    return base, optimised
 
 
 CASES: dict[str, Case] = {
     "loss": loss,
     "training-step": training_step,
-    "sampling-step": sampling_step,
-    "sampling-run": sampling_run,
+    "sampling": sampling,
     "ged-hm-iou": ged_hm_iou,
     "loader": loader,
 }
+
+
+def _baseline_of(model: CCDM) -> tuple[baseline.BaselineNetwork, baseline.BaselineProcess]:
+    assert isinstance(model.network, UNet)
+    process = baseline.BaselineProcess(model.process.alpha_bar, model.process.num_classes)
+    return baseline.BaselineNetwork(model.network, model.encoder), process

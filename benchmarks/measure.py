@@ -1,76 +1,63 @@
-"""Time and memory of several ways of computing the same, side by side."""
+"""Time and memory of several implementations of the same computation."""
 
 import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-Way = Callable[[], Any]
+Implementation = Callable[[], Any]
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"
+_STATUS, _CLEAR, _RESET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs"), "5"
 
 
 class Measurement(NamedTuple):
-    """Medians of the time and, added to what was there before, the most memory in bytes (None: cannot be told).
-
-    `seconds` passed on the clock, `busy` is the processor's time over all threads: another program that takes its share
-    of the machine shows in the first alone.
-    """
+    """Median wall-clock time, median CPU time over all threads, and peak memory in bytes (None: not known)."""
 
     seconds: float
-    busy: float
+    cpu_seconds: float
     memory: int | None
 
 
-def compare(ways: Mapping[str, Way], device: torch.device, repeats: int) -> dict[str, Measurement]:
-    """Measure ways by turns, `repeats` times each after a warm-up, so that what slows the machine slows all alike."""
-    for way in ways.values():
-        way()
-    memory = {name: peak_memory(way, device) for name, way in ways.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            times[name].append(_timed(way, device))
-    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
-    return {name: Measurement(seconds, busy, memory[name]) for name, (seconds, busy) in medians.items()}
+def compare(implementations: Sequence[Implementation], device: torch.device, repeats: int) -> list[Measurement]:
+    """Run the implementations alternately, so that a slow phase of the machine affects all of them."""
+    for run in implementations:
+        run()
+    memory = [peak_memory(run, device) for run in implementations]
+    times = [[_time(run, device) for run in implementations] for _ in range(repeats)]
+    medians = ([statistics.median(column) for column in zip(*runs, strict=True)] for runs in zip(*times, strict=True))
+    return [Measurement(wall, cpu, peak) for (wall, cpu), peak in zip(medians, memory, strict=True)]
 
 
-def peak_memory(way: Way, device: torch.device) -> int | None:
-    """The most memory that `way` takes, in bytes, above what is in use before; on the CPU known under Linux only."""
+def peak_memory(run: Implementation, device: torch.device) -> int | None:
+    """Peak memory of a call in bytes, above what was in use before; None on CPUs without Linux's /proc."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        way()
+        run()
         return torch.cuda.max_memory_allocated(device) - before
     if not _CLEAR.exists():
         return None
     ctypes.CDLL(None).malloc_trim(0)
     _CLEAR.write_text(_RESET_PEAK)
-    before = _status("VmRSS")
-    way()
-    return _status("VmHWM") - before
+    before = _process_memory("VmRSS")
+    run()
+    return _process_memory("VmHWM") - before
 
 
-def _timed(way: Way, device: torch.device) -> tuple[float, float]:
-    _wait_for(device)
-    start, start_busy = time.perf_counter(), time.process_time()
-    way()
-    _wait_for(device)
-    return time.perf_counter() - start, time.process_time() - start_busy
+def _time(run: Implementation, device: torch.device) -> tuple[float, float]:
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronize()
+    start, cpu_start = time.perf_counter(), time.process_time()
+    run()
+    synchronize()
+    return time.perf_counter() - start, time.process_time() - cpu_start
 
 
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _status(field: str) -> int:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
-    return 1024 * int(line.split()[1])
+def _process_memory(field: str) -> int:
+    return 1024 * int(_STATUS.read_text().partition(f"{field}:")[2].split()[0])

@@ -13,13 +13,13 @@ import yaml
 from torch.distributed.run import get_args_parser
 
 import ddpm_predict
-from benchmarks.__main__ import _options as benchmark_options
+from benchmarks.__main__ import parse_arguments as benchmark_options
 from datasets.preparation import lidc as prepare_lidc
 from tests import tiny
 from utils.schema import EvalSettings, TrainSettings
 from utils.settings import load_settings
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "tests/faults/README.md", "docs/method.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/benchmarks.md", "tests/faults/README.md", "docs/method.md"]
 
 
 def blocks_of(document: str) -> list[tuple[str, str]]:
