@@ -1,53 +1,51 @@
 """Evaluate a CCDM: python ddpm_eval.py [params_eval.yml] [key=value ...]
 
-Draws label maps for every image of a split and scores them against the annotators, beside the baselines and, where the
-true distribution is known, the oracle. Prints one table and writes, into the evaluation's folder, `results.json`,
-`results.csv`, `per_image.csv`, `report.html` and `samples.png`. An evaluation that was interrupted continues.
+Samples label maps for every image of a split and scores them against the annotators, together with baselines and,
+if the true distribution is known, the oracle. Data with a void class and one label map per image (Cityscapes) is scored
+by the mean IoU of fused samples, and the predictions are written as pictures. Prints tables and writes `results.json`,
+`results.csv`, `per_image.csv`, `report.html` and `samples.png` to the folder of the evaluation. An interrupted
+evaluation continues where it stopped.
 
-Where the data set has a void class and one label map an image (Cityscapes), samples are fused and scored by mean IoU
-instead, and the predictions are written as pictures, beside `results.json`, `results.csv`, `report.html` and
-`samples.png`.
-
-`torchrun --nproc_per_node=N ddpm_eval.py ...` shares the images among N processes; the results are the same.
+`torchrun --nproc_per_node=N ddpm_eval.py ...` distributes the images over N processes; the results are the same.
 """
 
-import json
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from checkpoints.files import find_checkpoint
-from checkpoints.model import restore
+from checkpoints.model import build_model, model_config
 from checkpoints.official import load_model_file
 from checkpoints.weights import weights_digest
 from datasets import AnnotatedDataset, load_dataset
-from datasets.loading import evaluation_batches, evenly_spaced_indices
-from evaluation import bits_per_pixel, evaluate, model_samples, sample_panel
-from evaluation.classes import Classes, SemanticDataset
-from evaluation.figures import headline
-from evaluation.gallery import gallery
-from evaluation.report import render_report, render_segmentation_report
-from evaluation.results import as_csv, as_json, per_image_csv, table
-from evaluation.segmentation import evaluate_segmentation
-from evaluation.segmentation_gallery import segmentation_gallery
-from evaluation.segmentation_results import published, segmentation_csv, segmentation_json, segmentation_table
-from models import CCDM
+from datasets.loading import evenly_spaced_indices
+from evaluation import Evaluation, Result, sample_panel
+from evaluation.examples import write_examples
+from evaluation.predictors import model_samples
+from evaluation.published import published_results
+from evaluation.report import write_report
+from evaluation.results import results_contents, to_json
+from evaluation.settings import EvalSettings
+from evaluation.tables import as_text, per_image_csv, results_csv
 from models.runtime import apply_runtime_options, resolve_auto
 from training.run_dir import FolderLock, make_run_dir
 from utils.device import choose_device
 from utils.distributed import broadcast_from_main, is_main, local_main_first, process_group
 from utils.errors import UserError, corrupt_file_as_user_error, os_errors_as_user_error, run_script
 from utils.logs import LOGGER, setup_logging
+from utils.modules import import_module
 from utils.paths import write_atomically, write_text
-from utils.schema import EvalSettings
 from utils.settings import load_settings
+
+DATASETS = ("datasets.synthetic", "datasets.lidc", "datasets.lidc_crops", "datasets.cityscapes")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run an evaluation from the command line's arguments.
+    """Evaluate as the command line says.
 
     Raises:
-        UserError: for whatever the user can mend.
+        UserError: for anything that the user can fix.
     """
     settings = load_settings(EvalSettings, argv, default_file="params_eval.yml")
     with process_group(), os_errors_as_user_error("the evaluation"):
@@ -55,117 +53,104 @@ def main(argv: Sequence[str]) -> None:
 
 
 def run(settings: EvalSettings) -> None:
-    """Load, score and write; the processes of a run share the images, and process 0 writes."""
+    """Load, score and write. The processes of a run share the images; process 0 writes."""
     setup_logging()
     path = broadcast_from_main(lambda: find_checkpoint(settings.load_from))
     checkpoint = load_model_file(path)
     device = choose_device(settings.device)
-    settings = resolve_auto(settings, device)
+    settings = resolve_auto(with_dataset(settings, checkpoint), device)
     with corrupt_file_as_user_error(path):
-        model = restore(checkpoint, settings.feature_cond_encoder.weights)
+        trusted = [module for module in (settings.network, settings.process) if module is not None]
+        model = build_model(checkpoint, settings.feature_cond_encoder_weights, trusted)
     model = apply_runtime_options(model.to(device), settings)
-    check_steps(settings, model)
-    dataset_file, data = open_data(settings, checkpoint)
-    evaluation_path = settings.evaluation_path or str(path.parent / f"evaluation_{settings.dataset_split}")
-    folder = make_run_dir(evaluation_path, dataset_file, "evaluation_path")
+    with local_main_first():
+        data = open_dataset(settings, checkpoint)
+    digest = weights_digest(checkpoint["average"])
+    evaluation = Evaluation(model, data, settings, digest)
+    folder = make_run_dir(
+        settings.evaluation_path or str(path.parent / f"evaluation_{settings.dataset_split}"), "", "evaluation_path"
+    )
     lock = FolderLock(folder) if is_main() else None
-    LOGGER.info("%s, step %d, %s split of %s", path, checkpoint["step"], settings.dataset_split, dataset_file)
+    LOGGER.info("%s, step %d, %s split of %s", path, checkpoint["step"], settings.dataset_split, settings.dataset_file)
 
-    about = {
-        "settings": settings.model_dump(),
-        "dataset_file": dataset_file,
-        "checkpoint": {
-            "path": str(path), "step": checkpoint["step"], "digest_of_weights": weights_digest(checkpoint["average"])
-        },
-        "training_settings": checkpoint["settings"],
-    }  # fmt: skip
-    if isinstance(data, SemanticDataset):
-        score_segmentation(model, data, settings, folder, about)
-    else:
-        score_distribution(model, data, settings, folder, about)
+    results = evaluation.run(folder)
     if lock is None:
         return
-    draw_picture(folder / "samples.png", settings, data, model)
+    about = {
+        "settings": settings.model_dump(),
+        "dataset_file": settings.dataset_file,
+        "time_steps": model.process.time_steps,
+        "checkpoint": {"path": str(path), "step": checkpoint["step"], "digest_of_weights": digest},
+        "training_settings": checkpoint["settings"],
+    }
+    write_results(folder, evaluation, results, about)
     LOGGER.info("results in %s", folder)
 
 
-def score_distribution(
-    model: CCDM, data: AnnotatedDataset, settings: EvalSettings, folder: Path, about: dict[str, Any]
-) -> None:
-    """Score the samples of every image against its annotators."""
-    digest = about["checkpoint"]["digest_of_weights"]
-    entries = evaluate(model, data, settings, folder / "rows", digest)
-    LOGGER.info(table(entries, about["dataset_file"]))
-    bits = bits_per_pixel(model, data, settings, folder / "rows", digest) if settings.bits_per_pixel else None
-    if bits is not None:
-        LOGGER.info("bits per pixel, at most: %.5f [%.5f, %.5f]", *bits)
-    if not is_main():
-        return
-    about = {**about, "bits_per_pixel": None if bits is None else bits._asdict()}
-    results = as_json(entries, about)
-    write_text(folder / "results.json", results)
-    write_text(folder / "results.csv", as_csv(entries))
-    write_text(folder / "per_image.csv", per_image_csv(entries))
-    exhibits = gallery(model, data, settings, headline(entries).scores)
-    report = render_report(json.loads(results), entries, exhibits, model.process.time_steps)
-    write_text(folder / "report.html", report)
+def with_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> EvalSettings:
+    """The settings with the dataset of the checkpoint, unless they name another.
 
-
-def score_segmentation(
-    model: CCDM, data: SemanticDataset, settings: EvalSettings, folder: Path, about: dict[str, Any]
-) -> None:
-    """Score the fused samples of a split against its one true label map an image, and keep what is predicted."""
-    entries = evaluate_segmentation(model, data, settings, folder, about["checkpoint"]["digest_of_weights"])
-    if not is_main():
-        return
-    classes = Classes.of(data)
-    paper = published(about["dataset_file"], entries[0].network_size, with_dino=model.encoder is not None)
-    LOGGER.info(segmentation_table(entries, classes, paper, settings.evaluation_vote_strategy))
-    results = segmentation_json(entries, classes, paper, about)
-    write_text(folder / "results.json", results)
-    write_text(folder / "results.csv", segmentation_csv(entries, classes))
-    exhibits = segmentation_gallery(model, data, settings, entries[0])
-    report = render_segmentation_report(json.loads(results), classes, exhibits, model.process.time_steps)
-    write_text(folder / "report.html", report)
-
-
-def check_steps(settings: EvalSettings, model: CCDM) -> None:
-    """Refuse more sampling steps than the process has."""
-    if model.is_classifier:
-        return
-    for steps in (settings.sampling.steps or 1, *settings.sampling_steps):
-        if steps > model.process.time_steps:
-            raise UserError(f"{steps} sampling steps asked for; the model has {model.process.time_steps} time steps")
-
-
-def open_data(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> tuple[str, AnnotatedDataset]:
-    """Name and split to evaluate: the checkpoint's data set, where the settings name no other."""
+    Raises:
+        UserError: if nothing names a dataset, or only the checkpoint names one that is not part of this software.
+    """
     trained = checkpoint["settings"]
-    dataset_file = settings.dataset_file or trained.get("dataset_file")
-    if dataset_file is None:
-        raise UserError("the checkpoint does not say what it was trained on; set dataset_file")
+    name = settings.dataset_file or trained.get("dataset_file")
+    if name is None:
+        raise UserError("the checkpoint does not say which dataset it was trained on; set dataset_file")
+    if settings.dataset_file is None and name not in DATASETS:
+        raise UserError(
+            f"the checkpoint was trained on {name}, which is not part of this software; to import and run it, name it "
+            f"yourself: python ddpm_eval.py params_eval.yml load_from={settings.load_from} dataset_file={name}"
+        )
     params = settings.dataset_params
     if params is None:
-        params = trained["dataset_params"] if dataset_file == trained.get("dataset_file") else {}
-    with local_main_first():
-        data = load_dataset(dataset_file, settings.dataset_split, params)
-    network = checkpoint["network"]
-    for what in ("num_classes", "image_channels"):
-        if getattr(data, what) != network[what]:
-            raise UserError(f"{dataset_file} has {what} {getattr(data, what)}, but the checkpoint has {network[what]}")
-    return dataset_file, data
+        params = dict(trained["dataset_params"]) if name == trained.get("dataset_file") else {}
+    return settings.model_copy(update={"dataset_file": name, "dataset_params": params})
 
 
-def draw_picture(path: Path, settings: EvalSettings, data: AnnotatedDataset, model: CCDM) -> None:
-    """Some images with their annotators and samples."""
+def open_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> AnnotatedDataset:
+    """The split to evaluate, with labels at their original size if the dataset offers them.
+
+    Raises:
+        UserError: if there is no such dataset, or it does not fit the model.
+    """
+    name, params, config = str(settings.dataset_file), dict(settings.dataset_params or {}), model_config(checkpoint)
+    module = import_module(name, "dataset_file", DATASETS)
+    if "original_labels" in inspect.signature(getattr(module, "get_dataset", dict)).parameters:
+        params.setdefault("original_labels", True)
+    data = load_dataset(name, settings.dataset_split, params)
+    for key in ("num_classes", "image_channels"):
+        here, there = getattr(data, key), getattr(config, key)
+        if here != there:
+            raise UserError(f"{name} has {key} {here}, but the checkpoint has {there}")
+    return data
+
+
+def write_results(folder: Path, evaluation: Evaluation, results: Sequence[Result], about: Mapping[str, Any]) -> None:
+    """Print the tables, and write all files but those that were written on the way."""
+    size, encoder = results[0].images[0].size, evaluation.model.encoder
+    published = published_results(about["dataset_file"], size, encoder is not None)
+    contents = results_contents(results, evaluation.classes, published, about)
+    LOGGER.info(as_text(contents))
+    write_text(folder / "results.json", to_json(contents))
+    write_text(folder / "results.csv", results_csv(contents))
+    write_text(folder / "per_image.csv", per_image_csv(results))
+    contents["examples"] = write_examples(evaluation, results[0], folder)
+    write_text(folder / "results.json", to_json(contents))
+    write_report(folder)
+    draw_samples(folder / "samples.png", evaluation)
+
+
+def draw_samples(path: Path, evaluation: Evaluation) -> None:
+    """Draw some images with their annotations and samples."""
+    settings = evaluation.settings
     if settings.n_validation_images == 0:
         return
-    indices = evenly_spaced_indices(len(data), settings.n_validation_images)
-    (batch,) = evaluation_batches(data, indices, len(indices), workers=0)
-    draw = model_samples(
-        model, max(settings.evaluations), settings.sampling, settings.seeds[0], settings.max_batch_size
+    indices = evenly_spaced_indices(len(evaluation.data), settings.n_validation_images)
+    predictor = model_samples(
+        evaluation.model, evaluation.num_samples[-1], evaluation.sampling, settings.seeds[0], settings.max_batch_size
     )
-    figure = sample_panel(batch, draw(batch))
+    figure = sample_panel(evaluation.data, indices, predictor)
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
 
 

@@ -1,22 +1,10 @@
-"""Scoring what is drawn for a split: the model's samples, the baselines and the oracle, all by the same functions."""
+"""Scoring a model, baselines and the oracle on a split by the same metrics, and reports of the results."""
 
-from evaluation.evaluate import Entry, bits_per_pixel, evaluate, references
+from evaluation.evaluate import Evaluation, baselines, score, score_model
 from evaluation.panels import sample_panel
 from evaluation.predictors import Prediction, Predictor, always_empty, majority_vote, model_samples, oracle
-from evaluation.scores import Scores, score
+from evaluation.results import ImageScores, Result
+from evaluation.settings import EvalSettings
 
-__all__ = [
-    "Entry",
-    "Prediction",
-    "Predictor",
-    "Scores",
-    "always_empty",
-    "bits_per_pixel",
-    "evaluate",
-    "majority_vote",
-    "model_samples",
-    "oracle",
-    "references",
-    "sample_panel",
-    "score",
-]
+__all__ = ["EvalSettings", "Evaluation", "ImageScores", "Prediction", "Predictor", "Result", "always_empty"]
+__all__ += ["baselines", "majority_vote", "model_samples", "oracle", "sample_panel", "score", "score_model"]

@@ -1,64 +1,93 @@
-"""Results image by image on disk, so that an evaluation that was interrupted continues where it stopped."""
+"""Scores of images on disk, so that an interrupted evaluation continues where it stopped."""
 
+import dataclasses
+import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets import AnnotatedDataset
+from datasets.loading import evaluation_batches, evenly_spaced_indices
+from evaluation.image_metrics import Task, task_metrics
+from evaluation.results import ImageScores
 from utils.distributed import broadcast_from_main, is_main
 from utils.errors import UserError
 from utils.paths import write_text
 
-Row = dict[str, Any]
+_ITEMS = 8
 
 
-class RowStore:
-    """A file of JSON lines, one an image; a batch is added in one piece.
+class ResultCache:
+    """A file of JSON lines, each with the `ImageScores` of one batch.
 
-    The first line is the fingerprint of what the rows were made with: a file of another fingerprint is started anew,
-    and a line that was cut off is forgotten. Without a path nothing is kept. Of several processes all have the
-    rows, and process 0 has the file.
+    The first line is a fingerprint of everything that the scores depend on. A file with another fingerprint is
+    overwritten, and an incomplete line ignored. All processes of a run have the scores; process 0 writes the file.
+
+    Args:
+        path: the file; None caches in memory only.
+        fingerprint: see `fingerprint`.
     """
 
     def __init__(self, path: Path | None = None, fingerprint: str = "") -> None:
         self.path = path
-        self.rows: dict[int, Row] = {}
+        self.scores: dict[int, ImageScores] = {}
         if path is not None:
-            self.rows = broadcast_from_main(lambda: self._open(path, fingerprint))
+            self.scores = broadcast_from_main(lambda: self._open(path, fingerprint))
 
-    def _open(self, path: Path, fingerprint: str) -> dict[int, Row]:
+    def _open(self, path: Path, fingerprint: str) -> dict[int, ImageScores]:
         header = json.dumps({"fingerprint": fingerprint})
-        batches = _complete_lines(path)
-        kept = batches if batches and batches[0] == header else [header]
+        lines = _complete_lines(path)
+        kept = lines if lines[:1] == [header] else [header]
         for line in kept[1:]:
-            self._remember(json.loads(line))
-        text = "".join(f"{line}\n" for line in kept)
-        write_text(path, text)
-        return self.rows
+            self._remember([ImageScores(**{**row, "size": tuple(row["size"])}) for row in json.loads(line)])
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        return self.scores
 
-    def add(self, batch: list[Row]) -> None:
-        """Keep the rows of a batch, each with its `index`.
+    def add(self, batch: list[ImageScores]) -> None:
+        """Add the scores of a batch.
 
         Raises:
-            UserError: where the disk is full or the file cannot be written.
+            UserError: if the file cannot be written, for example because the disk is full.
         """
         self._remember(batch)
         if self.path is None or not is_main():
             return
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(batch) + "\n")
+                file.write(json.dumps([dataclasses.asdict(scores) for scores in batch]) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
-    def _remember(self, batch: list[Row]) -> None:
-        self.rows.update({row["index"]: row for row in batch})
+    def _remember(self, batch: list[ImageScores]) -> None:
+        self.scores.update({scores.index: scores for scores in batch})
+
+
+def fingerprint(task: Task, dependencies: Any) -> str:
+    """A digest of the metrics and their versions, and of everything else that scores depend on."""
+    metrics = [(metric.name, metric.version) for metric in task_metrics(task)]
+    return hashlib.sha256(json.dumps([metrics, dependencies]).encode()).hexdigest()
+
+
+def data_digest(data: AnnotatedDataset, indices: Sequence[int]) -> str:
+    """A digest of the number of images and of the images and label maps of a few of `indices`."""
+    digest = hashlib.sha256(str(len(data)).encode())
+    for batch in evaluation_batches(data, few(indices), 1, workers=0):
+        for tensor in (batch.images, batch.labels, *batch.original_labels):
+            digest.update(str(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def few(indices: Sequence[int]) -> list[int]:
+    """At most eight of the indices, evenly spaced."""
+    return [indices[place] for place in evenly_spaced_indices(len(indices), _ITEMS)]
 
 
 def _complete_lines(path: Path) -> list[str]:
-    """The lines of the file that were written to their end."""
+    """The lines of a file that end with a line break."""
     if not path.is_file():
         return []
     *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")

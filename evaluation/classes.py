@@ -1,66 +1,142 @@
-"""The classes that a semantic segmentation is evaluated on: all but void."""
+"""The classes of a dataset as tables and pictures show them, and predictions as picture files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from checkpoints.preprocessing import Preprocessing
 from datasets import AnnotatedDataset
+from utils.paths import write_atomically
 
-
-@runtime_checkable
-class SemanticDataset(AnnotatedDataset, Protocol):
-    """A data set with a class that is not evaluated; see the docstring of `datasets`."""
-
-    void_class: int
+Palette = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Classes:
-    """The C' = C - 1 classes that are evaluated; a class is spoken of by its position among them, 0 .. C'-1.
+class ClassTable:
+    """Names and colours of all C classes.
 
     Attributes:
-        kept: the data set's number of each.
-        names: the name of each.
-        ids: what stands for each in label files, uint8, C'.
-        colours: red, green and blue of each, uint8, C' x 3, where the data set has colours.
+        names: C names.
+        colours: red, green and blue of each, uint8, C x 3.
+        void: the class that is not evaluated, if there is one.
+        ids: the number that represents each class in label files, uint8, C.
     """
 
-    kept: list[int]
     names: list[str]
+    colours: Palette
+    void: int | None
     ids: NDArray[np.uint8]
-    colours: NDArray[np.uint8] | None
 
-    @staticmethod
-    def of(data: SemanticDataset) -> "Classes":
-        """The classes of a data set; without names they are called by their numbers, without ids these are the ids."""
-        kept = [label for label in range(data.num_classes) if label != data.void_class]
-        names = getattr(data, "class_names", [str(label) for label in range(data.num_classes)])
-        ids = getattr(data, "class_ids", range(data.num_classes))
-        colours = getattr(data, "class_colours", None)
-        return Classes(
-            kept,
-            [names[label] for label in kept],
-            np.array([ids[label] for label in kept], dtype=np.uint8),
-            None if colours is None else np.array([colours[label] for label in kept], dtype=np.uint8),
+    @classmethod
+    def create(
+        cls,
+        num_classes: int,
+        names: Sequence[str] | None = None,
+        colours: Sequence[Sequence[int]] | None = None,
+        void: int | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> "ClassTable":
+        """By default names and ids are the classes' numbers, and colours from `default_colours`."""
+        return cls(
+            [str(name) for name in names or range(num_classes)],
+            default_colours(num_classes, void) if colours is None else np.array(colours, dtype=np.uint8),
+            void,
+            np.array(range(num_classes) if ids is None else ids, dtype=np.uint8),
         )
 
+    @classmethod
+    def from_dataset(cls, data: AnnotatedDataset) -> "ClassTable":
+        """The classes of a dataset; see the docstring of `datasets` for the attributes."""
+        names, colours, void, ids = (
+            getattr(data, name, None) for name in ("class_names", "class_colours", "void_class", "class_ids")
+        )
+        return cls.create(data.num_classes, names, colours, void, ids)
+
+    @classmethod
+    def from_preprocessing(cls, num_classes: int, preprocessing: Preprocessing | None = None) -> "ClassTable":
+        """The classes of a checkpoint."""
+        if preprocessing is None:
+            return cls.create(num_classes)
+        return cls.create(num_classes, preprocessing.class_names, preprocessing.class_colours, preprocessing.void_class)
+
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.names)
 
-    def palette(self) -> NDArray[np.uint8]:
-        """Red, green and blue of each, made up where the data set has no colours, then void, black: (C' + 1) x 3."""
-        colours = self.colours
-        if colours is None:
-            colours = matplotlib.colormaps["turbo"](np.linspace(0.1, 1, len(self)), bytes=True)[:, :3]
-        return np.concatenate([colours, np.zeros((1, 3), dtype=np.uint8)])
+    @property
+    def evaluated(self) -> list[int]:
+        """All classes except void."""
+        return [label for label in range(len(self)) if label != self.void]
 
-    def positions(self, labels: Tensor) -> Tensor:
-        """Label maps of the data set's numbers as positions; void becomes C'. Any shape, int64."""
-        table = torch.full((len(self) + 1,), len(self), device=labels.device)
-        table[self.kept] = torch.arange(len(self), device=labels.device)
-        return table[labels.long()]
+    @property
+    def shown(self) -> list[int]:
+        """The classes that have areas and probability maps: all except void or, without void, the background (0)."""
+        return [label for label in range(len(self)) if label != (0 if self.void is None else self.void)]
+
+    def file_name(self, label: int) -> str:
+        """The name of a class as part of a file name."""
+        return "".join(sign if sign.isalnum() or sign in "-." else "_" for sign in self.names[label])
+
+
+def default_colours(num_classes: int, void: int | None = None) -> Palette:
+    """Black for background (0) or void, white for a second class, distinct colours for more: uint8, C x 3."""
+    colours = np.zeros((num_classes, 3), dtype=np.uint8)
+    coloured = [label for label in range(num_classes) if label != (void or 0)]
+    if len(coloured) == 1:
+        colours[coloured] = 255
+        return colours
+    name = "tab10" if len(coloured) <= 10 else "tab20" if len(coloured) <= 20 else "turbo"
+    steps = np.linspace(0.1, 1, len(coloured)) if name == "turbo" else np.arange(len(coloured))
+    colours[coloured] = matplotlib.colormaps[name](steps, bytes=True)[:, :3]
+    return colours
+
+
+class LabelFiles:
+    """Predictions as PNG files in the layout that the Cityscapes scripts expect.
+
+        predictions/<city>/<name>_pred_labelIds.png              the id of each pixel's class, 8 bits, one channel
+        predictions_in_colour/<city>/<name>_pred_color.png       its colour
+
+    The city is the part of the name before the first underscore; names without one have no city folder. Colours are in
+    a folder of their own, because the Cityscapes scripts take every file with an image's name for a prediction.
+    """
+
+    def __init__(self, folder: Path, classes: ClassTable) -> None:
+        self._folder, self._classes = folder, classes
+
+    def exist(self, name: str) -> bool:
+        """Whether the image's files have been written."""
+        return self._ids(name).is_file() and self._colours(name).is_file()
+
+    def write(self, name: str, label_map: Tensor) -> None:
+        """Write a label map, H x W."""
+        labels = label_map.numpy(force=True)
+        write_png(self._ids(name), self._classes.ids[labels])
+        write_png(self._colours(name), self._classes.colours[labels])
+
+    def _ids(self, name: str) -> Path:
+        return self._folder / "predictions" / _city(name) / f"{name}_pred_labelIds.png"
+
+    def _colours(self, name: str) -> Path:
+        return self._folder / "predictions_in_colour" / _city(name) / f"{name}_pred_color.png"
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write H x W or H x W x 3 bytes.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    picture: Any = Image.fromarray(pixels)
+    write_atomically(path, lambda temporary: picture.save(temporary, format="png"))
+
+
+def _city(name: str) -> str:
+    city, underscore, _ = name.partition("_")
+    return city if underscore else ""

@@ -1,159 +1,295 @@
-"""What an evaluation consists of: which predictors are scored, at which numbers of samples, with which steps."""
+"""What an evaluation consists of: which predictors are scored, on which images, at which numbers of samples.
+
+Data with several annotators is scored as a distribution. Data with a void class and one label map per image is scored
+as a segmentation, as Cityscapes is in the paper (Zbinden et al., ICCV 2023, Table 3): the first n samples of an image
+are fused into one prediction, and all pixels of the split are counted in one confusion matrix.
+"""
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Iterator
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from datasets import AnnotatedDataset, KnownDistribution
-from datasets.loading import EvaluationBatch, evenly_spaced_indices
-from evaluation.cache import Row, RowStore
-from evaluation.image_metrics import BINS
+from datasets.loading import EvaluationBatch, evaluation_batches, evenly_spaced_indices
+from diffusion import PixelwiseClassifier, SamplingConfig
+from evaluation.cache import ResultCache, data_digest, few, fingerprint
+from evaluation.classes import ClassTable, LabelFiles
+from evaluation.image_metrics import SELECTION, Task, check_annotated, column, compute_metrics
 from evaluation.predictors import (
-    CLASSIFIER_ARGMAX,
-    CLASSIFIER_DRAWS,
+    FusedPrediction,
+    FusedPredictor,
     Predictor,
     always_empty,
+    fused_label_map,
+    fused_samples,
     majority_vote,
     model_samples,
     oracle,
 )
-from evaluation.scores import Scores, score
-from evaluation.sharing import fill
-from metrics import Interval, bootstrap_interval
+from evaluation.results import ImageScores, Kind, Result
+from evaluation.settings import EvalSettings
 from models import CCDM
-from utils.schema import EvalSettings, Sampling
+from utils.distributed import all_gather_objects, broadcast_from_main, is_main, shard, world_size
+from utils.errors import UserError
 
-Kind = Literal["model", "reference", "sweep"]
+
+def task_of(data: AnnotatedDataset) -> Task:
+    """How data is scored; a few of the images are read to see whether there are several annotators."""
+    if void_class(data) is None:
+        return "distribution"
+    batches = evaluation_batches(data, few(range(len(data))), 1, workers=0)
+    return "distribution" if any(batch.labels.shape[1] > 1 for batch in batches) else "segmentation"
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One line of the results: the model, an oracle or baseline, or the model with other steps.
+def void_class(data: AnnotatedDataset) -> int | None:
+    """The class of a dataset that is not evaluated, if there is one."""
+    return getattr(data, "void_class", None)
 
-    Attributes:
-        name: what the line is called.
-        kind: "model" for the headline, "reference" for oracle and baselines, "sweep" for other steps and samplers.
-        scores: per image, averaged over the seeds.
-        spread: standard deviation over the seeds of the mean of each of `columns`; 0 for one seed.
-        sampling: how samples were drawn, for the model's lines.
+
+def baselines(data: AnnotatedDataset, num_samples: int) -> dict[str, Predictor]:
+    """What a model is compared with: predictors that need no model and, if the distribution is known, the oracle."""
+    if task_of(data) == "segmentation":
+        return {}
+    known = {"oracle": oracle(data, num_samples)} if isinstance(data, KnownDistribution) else {}
+    return {**known, "majority vote": majority_vote(data.num_classes), "always empty": always_empty(data.num_classes)}
+
+
+def score_model(
+    model: CCDM,
+    data: AnnotatedDataset,
+    indices: Sequence[int],
+    num_samples: Sequence[int],
+    sampling: SamplingConfig,
+    seed: int,
+    *,
+    strategy: str = "confidence",
+    max_batch_size: int | None = None,
+    **options: Any,
+) -> Result:
+    """Score the samples of a model, as a distribution or a segmentation.
+
+    Args:
+        model: in evaluation mode.
+        data: a split.
+        indices: the images to score.
+        num_samples: numbers of samples at which metrics are reported.
+        sampling: steps and sampler.
+        seed: of the noise.
+        strategy: how the samples of a segmentation are fused, see `predictors.fuse`.
+        max_batch_size: label maps per call of the network.
+        options: those of `score`, such as `batch_size` and `before_batch`.
+
+    Raises:
+        UserError: for more steps than the process has, or images without annotations.
     """
-
-    name: str
-    kind: Kind
-    scores: Scores
-    sampling: Sampling | None = None
-    spread: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-def evaluate(
-    model: CCDM, data: AnnotatedDataset, settings: EvalSettings, rows_folder: Path, digest: str
-) -> list[Entry]:
-    """Score everything that the settings ask for, continuing from the rows that an earlier run left in `rows_folder`.
-
-    `digest` identifies the weights; rows made with other weights, data or settings are not used.
-    """
-    indices = evenly_spaced_indices(len(data), settings.dataset_val_max_size)
-    counts = sorted(set(settings.evaluations))
-
-    def run(name: str, predictor: Predictor, counts: list[int], made_with: Any) -> Scores:
-        fingerprint = fingerprint_of(digest, settings, data, counts, made_with)
-        store = RowStore(rows_folder / f"{name.replace(' ', '_')}.jsonl", fingerprint)
-        return score(
-            predictor, data, indices, counts,
-            batch_size=settings.batch_size, workers=settings.mp_loaders, store=store, title=name,
-        )  # fmt: skip
-
-    if model.is_classifier:
-        entries = [
-            _model_entry(run, model, settings, CLASSIFIER_ARGMAX, "arg max per pixel", "model", [1]),
-            _model_entry(run, model, settings, CLASSIFIER_DRAWS, "draws per pixel", "model", counts),
-        ]
+    counts, void, sampling = sorted(set(num_samples)), void_class(data), sampling.resolve(model.process)
+    predictor: Predictor | FusedPredictor
+    if task_of(data) == "distribution":
+        predictor = model_samples(model, counts[-1], sampling, seed, max_batch_size)
     else:
-        entries = [_model_entry(run, model, settings, settings.sampling, "model", "model", counts)]
-    for name, predictor in references(data, counts[-1]).items():
-        entries.append(Entry(name, "reference", run(name, predictor, counts, None)))
-    for sampling in sweep(settings):
-        name = f"{sampling.sampler} {sampling.steps}"
-        entries.append(_model_entry(run, model, settings, sampling, name, "sweep", counts[:1]))
-    return entries
+        predictor = fused_samples(model, counts, sampling, seed, max_batch_size, void=void, strategy=strategy)
+    return dataclasses.replace(score(predictor, data, indices, counts, **options), sampling=sampling)
 
 
-def bits_per_pixel(
-    model: CCDM, data: AnnotatedDataset, settings: EvalSettings, rows_folder: Path, digest: str
-) -> Interval:
-    """The bound on the annotators' negative log-likelihood, in bits per pixel, averaged over the images' annotators."""
-    indices = evenly_spaced_indices(len(data), settings.dataset_val_max_size)
-    fingerprint = fingerprint_of(digest, settings, data, [], "bits per pixel")
-    store = RowStore(rows_folder / "bits_per_pixel.jsonl", fingerprint)
-    todo = [index for index in indices if index not in store.rows]
-    device = model.process.alpha_bar.device
+def score(
+    predictor: Predictor | FusedPredictor,
+    data: AnnotatedDataset,
+    indices: Sequence[int],
+    num_samples: Sequence[int],
+    *,
+    label_files: LabelFiles | None = None,
+    **options: Any,
+) -> Result:
+    """Score predictions against the annotations.
 
-    def rows_of(batch: EvaluationBatch) -> list[Row]:
-        images, bits = batch.images.to(device), torch.zeros(batch.present.shape, dtype=torch.float64)
-        for annotator in range(batch.present.shape[1]):
-            bits[:, annotator] = model.bits_per_pixel(images, batch.labels[:, annotator].to(device)).cpu()
-        mean = (bits * batch.present).sum(1) / batch.present.sum(1)
-        values = zip(batch.indices.tolist(), batch.groups, mean.tolist(), strict=True)
-        return [{"index": index, "group": group, "bits": value} for index, group, value in values]
+    Args:
+        predictor: label maps and probabilities, or fused maps for a segmentation.
+        data: a split.
+        indices: the images to score.
+        num_samples: numbers of samples at which metrics are reported, ascending; a predictor that has fewer is scored
+            at the number it has.
+        label_files: receives the label maps of a segmentation at the most samples.
+        options: those of `evaluate_in_batches`.
+    """
+    void, task = void_class(data), task_of(data)
 
-    fill(store, rows_of, data, todo, settings.batch_size, settings.mp_loaders, title="bits per pixel")
-    rows = [store.rows[index] for index in indices]
-    return bootstrap_interval([row["bits"] for row in rows], [row["group"] for row in rows])
+    def score_batch(batch: EvaluationBatch) -> list[ImageScores]:
+        if void is not None:
+            check_annotated(batch, void, task)
+        start = time.perf_counter()
+        prediction = predictor(batch)
+        seconds = time.perf_counter() - start
+        if label_files is not None and isinstance(prediction, FusedPrediction):
+            truths = batch.original_labels or list(batch.labels)
+            for name, maps, truth in zip(batch.names, prediction.maps, truths, strict=True):
+                label_files.write(name, fused_label_map(maps[-1], truth.shape[1:]))
+        values = compute_metrics(batch, prediction, data.num_classes, void, num_samples)
+        return _image_scores(batch, seconds, values)
 
-
-def references(data: AnnotatedDataset, num_samples: int) -> dict[str, Predictor]:
-    """The oracle, where there is one, and the baselines."""
-    named = {"oracle": oracle(data, num_samples, seed=0)} if isinstance(data, KnownDistribution) else {}
-    return {**named, "majority vote": majority_vote(data.num_classes), "always empty": always_empty(data.num_classes)}
-
-
-def sweep(settings: EvalSettings) -> Iterator[Sampling]:
-    """Every sampler with every number of steps that is to be compared."""
-    for sampler in settings.samplers:
-        for steps in settings.sampling_steps:
-            yield Sampling(steps=steps, sampler=sampler, eta=settings.sampling.eta)
-
-
-def _model_entry(
-    run: Any, model: CCDM, settings: EvalSettings, sampling: Sampling, name: str, kind: Kind, counts: list[int]
-) -> Entry:
-    per_seed = []
-    for seed in settings.seeds:
-        predictor = model_samples(model, counts[-1], sampling, seed, settings.max_batch_size)
-        per_seed.append(run(f"{name} seed {seed}", predictor, counts, [sampling.model_dump(), seed]))
-    return Entry(name, kind, _averaged(per_seed), sampling, _spread(per_seed))
+    is_done = None if label_files is None else label_files.exist
+    images = evaluate_in_batches(data, indices, score_batch, is_done=is_done, **options)
+    name = SELECTION[task][0]
+    return Result(task, [images], [n for n in sorted({1, *num_samples}) if column(name, n) in images[0].values])
 
 
-def _averaged(per_seed: list[Scores]) -> Scores:
-    """Every number averaged over the seeds, image by image; bins are summed."""
-    rows: list[Row] = []
-    for same_image in zip(*(scores.rows for scores in per_seed), strict=True):
-        row = dict(same_image[0])
-        for name, value in row.items():
-            if isinstance(value, float):
-                row[name] = float(np.mean([other[name] for other in same_image]))
-            elif name in BINS:
-                row[name] = np.sum([other[name] for other in same_image], axis=0).tolist()
-        rows.append(row)
-    return dataclasses.replace(per_seed[0], rows=rows)
+def evaluate_in_batches(
+    data: AnnotatedDataset,
+    indices: Sequence[int],
+    score_batch: Callable[[EvaluationBatch], list[ImageScores]],
+    *,
+    batch_size: int = 16,
+    workers: int = 0,
+    before_batch: Callable[[], None] | None = None,
+    title: str | None = None,
+    cache: ResultCache | None = None,
+    is_done: Callable[[str], bool] | None = None,
+) -> list[ImageScores]:
+    """The scores of the images of `indices`, sorted. Processes share the batches; all of them get all scores.
+
+    Args:
+        score_batch: called for the batches of this process.
+        batch_size: images per batch.
+        workers: processes that load data.
+        before_batch: called by all processes before every batch; an exception ends the evaluation.
+        title: shows progress under this name.
+        cache: scores that it has are not computed again.
+        is_done: given the name of an image whose scores are cached, whether its other outputs exist.
+    """
+    cache = ResultCache() if cache is None else cache
+
+    def missing() -> list[int]:
+        done = {index for index, scores in cache.scores.items() if is_done is None or is_done(scores.name)}
+        return [index for index in indices if index not in done]
+
+    todo = broadcast_from_main(missing)
+    batches = iter(evaluation_batches(data, todo, batch_size, workers, shard()))
+    rounds = math.ceil(len(todo) / batch_size / world_size())
+    for _ in tqdm(range(rounds), desc=title, disable=title is None or not is_main(), leave=False):
+        if before_batch is not None:
+            before_batch()
+        batch = next(batches, None)
+        for scores in all_gather_objects([] if batch is None else score_batch(batch)):
+            if scores:
+                cache.add(scores)
+    return [cache.scores[index] for index in sorted(indices)]
 
 
-def _spread(per_seed: list[Scores]) -> dict[str, float]:
-    columns = [name for name, value in per_seed[0].rows[0].items() if isinstance(value, float)]
-    means = {name: [np.mean([row[name] for row in scores.rows]) for scores in per_seed] for name in columns}
-    return {name: float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for name, values in means.items()}
+class Evaluation:
+    """Everything that the settings of `ddpm_eval.py` ask for.
+
+    Args:
+        model: in evaluation mode.
+        data: the split.
+        settings: with `auto`, `dataset_file` and `dataset_params` resolved.
+        digest: identifies the weights.
+
+    Raises:
+        UserError: for more sampling steps than the process has, and for a likelihood with a void class.
+    """
+
+    def __init__(self, model: CCDM, data: AnnotatedDataset, settings: EvalSettings, digest: str) -> None:
+        self.model, self.data, self.settings, self.digest = model, data, settings, digest
+        self.classes = ClassTable.from_dataset(data)
+        self.indices = evenly_spaced_indices(len(data), settings.dataset_val_max_size)
+        self.task = task_of(data)
+        self.is_classifier = isinstance(model.process, PixelwiseClassifier)
+        self.num_samples = sorted(set(settings.num_samples))
+        if self.is_classifier and self.task == "segmentation":
+            self.num_samples = [1]  # all samples have the same probabilities
+        self.sampling = settings.sampling.resolve(model.process)
+        pairs = itertools.product(dict.fromkeys(settings.sweep.samplers), dict.fromkeys(settings.sweep.steps))
+        self.sweep = [
+            settings.sampling.model_copy(update={"sampler": sampler, "steps": steps}).resolve(model.process)
+            for sampler, steps in pairs
+        ]
+        if settings.bits_per_pixel and self.classes.void is not None:
+            raise UserError("bits_per_pixel: the likelihood is not defined for data with a void class")
+
+    def run(self, folder: Path) -> list[Result]:
+        """The model, what it is compared with, and the sweep; what an earlier run left in `folder` is not repeated."""
+        results = [self._score(folder, "model", "model", self.sampling, self.num_samples)]
+        if self.settings.bits_per_pixel:
+            results = [self._with_bits_per_pixel(results[0], folder)]
+        if self.is_classifier and self.task == "distribution":
+            argmax = self.sampling.model_copy(update={"last_step": "argmax"})
+            results.append(self._score(folder, "arg max per pixel", "baseline", argmax, [1]))
+        for name, predictor in baselines(self.data, self.num_samples[-1]).items():
+            options = self._options(folder, name, self.num_samples)
+            result = score(predictor, self.data, self.indices, self.num_samples, **options)
+            results.append(dataclasses.replace(result, name=name, kind="baseline"))
+        for sampling in self.sweep:
+            name = f"{sampling.sampler} {sampling.steps}"
+            results.append(self._score(folder, name, "sweep", sampling, self.settings.num_samples[:1]))
+        return results
+
+    def _score(self, folder: Path, name: str, kind: Kind, sampling: SamplingConfig, num_samples: list[int]) -> Result:
+        """Score the model with every seed; the first seed of a segmentation also writes label files."""
+        settings = self.settings
+        per_seed: list[list[ImageScores]] = []
+        for seed in settings.seeds:
+            writes = self.task == "segmentation" and kind == "model" and not per_seed
+            result = score_model(
+                self.model, self.data, self.indices, num_samples, sampling, seed,
+                strategy=settings.evaluation_vote_strategy, max_batch_size=settings.max_batch_size,
+                label_files=LabelFiles(folder, self.classes) if writes else None,
+                **self._options(folder, f"{name} seed {seed}", num_samples, sampling.model_dump(), seed),
+            )  # fmt: skip
+            per_seed.append(result.images)
+        return Result(self.task, per_seed, num_samples, name, kind, sampling)
+
+    def _with_bits_per_pixel(self, result: Result, folder: Path) -> Result:
+        """Add the bound on the negative log-likelihood, averaged over the annotators of an image."""
+        device = self.model.device
+
+        def score_batch(batch: EvaluationBatch) -> list[ImageScores]:
+            images, annotators = batch.images.to(device), batch.labels.to(device).unbind(1)
+            bits = torch.stack([self.model.bits_per_pixel(images, labels).cpu() for labels in annotators], 1)
+            mean = (bits * batch.present).sum(1) / batch.present.sum(1)
+            return _image_scores(batch, 0.0, {"bits_per_pixel": mean})
+
+        options = self._options(folder, "bits per pixel", [])
+        scores = evaluate_in_batches(self.data, self.indices, score_batch, **options)
+        per_seed = [
+            [
+                dataclasses.replace(one, values=one.values | bits.values)
+                for one, bits in zip(images, scores, strict=True)
+            ]
+            for images in result.per_seed
+        ]
+        return dataclasses.replace(result, per_seed=per_seed)
+
+    def _options(self, folder: Path, name: str, num_samples: list[int], *made_with: Any) -> dict[str, Any]:
+        """Options of `evaluate_in_batches`, with the cache of the scores of that name."""
+        keys = ["dataset_file", "dataset_params", "dataset_split", "dataset_val_max_size", "batch_size", "precision"]
+        keys += ["evaluation_vote_strategy"] if self.task == "segmentation" else []
+        about = {key: getattr(self.settings, key) for key in keys}
+        identity = fingerprint(self.task, [self.digest, about, self._data_digest, num_samples, made_with])
+        cache = ResultCache(folder / "cache" / f"{name.replace(' ', '_')}.jsonl", identity)
+        batch_size, workers = self.settings.batch_size, self.settings.mp_loaders
+        return {"batch_size": batch_size, "workers": workers, "title": name, "cache": cache}
+
+    @cached_property
+    def _data_digest(self) -> str:
+        return data_digest(self.data, self.indices)
 
 
-def fingerprint_of(
-    digest: str, settings: EvalSettings, data: AnnotatedDataset, counts: list[int], made_with: Any
-) -> str:
-    """What rows were made with, for `RowStore`."""
-    names = ("dataset_file", "dataset_params", "dataset_split", "dataset_val_max_size", "batch_size", "precision")
-    about = {name: getattr(settings, name) for name in names}
-    return hashlib.sha256(json.dumps([digest, about, len(data), counts, made_with]).encode()).hexdigest()
+def _image_scores(batch: EvaluationBatch, seconds: float, values: Mapping[str, Tensor]) -> list[ImageScores]:
+    columns = {name: numbers.tolist() for name, numbers in values.items()}
+    described = zip(batch.indices.tolist(), batch.names, batch.groups, strict=True)
+    height, width = batch.images.shape[-2:]
+    return [
+        ImageScores(
+            index, name, group, seconds / len(batch.names), (height, width),
+            {column: numbers[row] for column, numbers in columns.items()},
+        )
+        for row, (index, name, group) in enumerate(described)
+    ]  # fmt: skip

@@ -1,65 +1,253 @@
-"""Everything that is measured on one batch of predictions, image by image."""
+"""The metrics of an evaluation, computed image by image.
+
+A new metric is a function of a `Comparison` (or, for data with one label map per image and a void class, of a
+`FusedComparison`) and an entry of `_METRICS`. A metric whose values change gets a new `version`, so that cached results
+are not used for it.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from datasets.loading import EvaluationBatch
-from evaluation.predictors import Prediction
+from evaluation.predictors import FusedPrediction, Prediction, fused_label_map
 from metrics import (
     PairwiseIoU,
     brier_score,
     calibration_bins,
+    confusion_matrix,
     dice_of_mean,
+    expected_calibration_error_from,
     ged_from,
     hm_iou_from,
     iou_of_mean,
+    iou_per_class,
     label_frequencies,
     max_dice_matching,
+    mean_iou,
     normalised_cross_correlation,
 )
+from utils.errors import UserError
 
-PER_COUNT = ("ged", "hm_iou", "diversity_samples")
-"""Measures that depend on the number of samples n: their columns are called `ged_16` and so on."""
+Task = Literal["distribution", "segmentation"]
+"""Samples against several annotators, or one fused map against one label map, void excluded."""
 
-PER_IMAGE = ("diversity_labels", "max_dice", "dice_of_mean", "iou_of_mean", "ncc", "brier")
-"""Measures taken once, from all samples."""
-
-BINS = ("bins", "bins_samples")
-"""Calibration bins of the predicted probabilities, and of the frequencies among the samples."""
+_IGNORED = 255
 
 
-def column(measure: str, count: int) -> str:
-    """The name of a measure's column; `count` is the number of samples where the measure depends on it."""
-    return f"{measure}_{count}" if measure in PER_COUNT else measure
+class Comparison:
+    """The annotators' label maps of a batch and a `Prediction`.
 
-
-def measure(batch: EvaluationBatch, prediction: Prediction, num_classes: int, counts: list[int]) -> dict[str, Tensor]:
-    """All measures of a batch: vectors of B numbers, and the two calibration bins as B x 3 x bins.
-
-    GED, HM-IoU and sample diversity are read off one set of draws, at each of `counts` samples.
+    With a class `void`, its pixels are excluded (see `metrics.ged`), and the other classes are numbered without it; a
+    sample that is void where the annotators are not counts as the most probable other class.
     """
-    labels, present, samples = batch.labels, batch.present, prediction.labels
-    pairs = PairwiseIoU.from_labels(labels, samples, num_classes, present)
-    values: dict[str, Tensor] = {}
-    for count in counts:
-        first = pairs.first(count)
-        energy = ged_from(first)
-        values[column("ged", count)] = energy.ged
-        values[column("hm_iou", count)] = hm_iou_from(first)
-        values[column("diversity_samples", count)] = energy.diversity_samples
-        values["diversity_labels"] = energy.diversity_labels
-    frequencies = label_frequencies(labels, num_classes, present)
-    return {
-        **values,
-        "max_dice": max_dice_matching(labels, samples, num_classes, present),
-        "dice_of_mean": dice_of_mean(labels, samples, num_classes, present),
-        "iou_of_mean": iou_of_mean(labels, samples, num_classes, present),
-        "ncc": normalised_cross_correlation(labels, samples, num_classes, present),
-        "brier": brier_score(prediction.probabilities, frequencies),
-        "bins": _bins_per_image(prediction.probabilities, frequencies),
-        "bins_samples": _bins_per_image(label_frequencies(samples, num_classes), frequencies),
-    }
+
+    def __init__(self, batch: EvaluationBatch, prediction: Prediction, num_classes: int, void: int | None) -> None:
+        self.labels, self.present, self.from_annotators = batch.labels, batch.present, prediction.from_annotators
+        self.samples, self.probabilities = prediction.labels, prediction.probabilities
+        self.num_classes, self.ignore_index = num_classes, None if void is None else _IGNORED
+        if void is not None:
+            kept = [label for label in range(num_classes) if label != void]
+            position = torch.full((num_classes,), _IGNORED, dtype=torch.uint8)
+            position[kept] = torch.arange(len(kept), dtype=torch.uint8)
+            probabilities = self.probabilities[:, kept]
+            most_probable = probabilities.argmax(1, keepdim=True).to(torch.uint8)
+            self.samples = torch.where(self.samples == void, most_probable, position[self.samples.long()])
+            self.labels, self.num_classes = position[self.labels.long()], len(kept)
+            self.probabilities = probabilities / probabilities.sum(1, keepdim=True).clamp(min=1e-30)
+
+    def first(self, n: int) -> "Comparison":
+        """The same with the first n samples only."""
+        part = copy.copy(self)
+        part.samples, part.pairs = self.samples[:, :n], self.pairs.first(n)
+        return part
+
+    @property
+    def maps(self) -> tuple[Tensor, Tensor, int, Tensor, int | None]:
+        """The arguments that most functions of `metrics` have in common."""
+        return self.labels, self.samples, self.num_classes, self.present, self.ignore_index
+
+    @cached_property
+    def pairs(self) -> PairwiseIoU:
+        """IoU of all pairs of label maps."""
+        return PairwiseIoU.from_labels(*self.maps)
+
+    @cached_property
+    def frequencies(self) -> Tensor:
+        """Class frequencies among the annotators: B x C x H x W."""
+        return label_frequencies(self.labels, self.num_classes, self.present, self.ignore_index)
 
 
-def _bins_per_image(probabilities: Tensor, frequencies: Tensor) -> Tensor:
+class FusedComparison(NamedTuple):
+    """The one label map of every image of a batch, and fused maps, B x C x H x W; `void` is not evaluated."""
+
+    batch: EvaluationBatch
+    fused: Tensor
+    void: int | None
+
+    def confusion(self, truths: Sequence[Tensor]) -> Tensor | None:
+        """The confusion matrix of every image at the size of its truth: int64, B x C x C; None without truths."""
+        matrices = [
+            confusion_matrix(truth.to(maps.device), fused_label_map(maps, truth.shape), len(maps), self.void)
+            for maps, truth in zip(self.fused, truths, strict=False)
+        ]
+        return torch.stack(matrices) if matrices else None
+
+
+class Metric(NamedTuple):
+    """A number per image and predictor, or one that is pooled over images.
+
+    Attributes:
+        name: key in result files.
+        title: name in tables and figures.
+        compute: returns one value per image (B), or statistics to pool (B x ...); None if the metric has no meaning for
+            what was predicted.
+        better: 1 if higher is better, -1 if lower, 0 if neither.
+        by_num_samples: whether it is reported at every number of samples, rather than once for all samples.
+        pool: the metric, given the sum of the statistics over images; None for the mean of the images' values.
+        by_class: one value per class, given the same sum.
+        percent: whether it is displayed in percent.
+        task: of the data that it is computed for.
+        version: changes when the values do.
+        definition: shown in the report.
+    """
+
+    name: str
+    title: str
+    compute: Callable[[Any], Tensor | None]
+    better: int = 0
+    by_num_samples: bool = False
+    pool: Callable[[Tensor], Tensor] | None = None
+    by_class: Callable[[Tensor], Tensor] | None = None
+    percent: bool = False
+    task: Task = "distribution"
+    version: int = 1
+    definition: str = ""
+
+
+def _diversity_samples(c: Comparison) -> Tensor | None:
+    return ged_from(c.pairs).diversity_samples if c.samples.shape[1] > 1 else None
+
+
+def _ncc(c: Comparison) -> Tensor | None:
+    return normalised_cross_correlation(*c.maps) if c.samples.shape[1] > 1 else None
+
+
+def _of_mean(function: Callable[[Comparison], Tensor]) -> Callable[[Comparison], Tensor | None]:
+    """A metric that compares the annotators' mean with that of the prediction."""
+    return lambda c: None if c.from_annotators else function(c)
+
+
+def _bins(probabilities: Tensor, frequencies: Tensor) -> Tensor:
     return torch.stack([calibration_bins(p[None], f[None]) for p, f in zip(probabilities, frequencies, strict=True)])
+
+
+_METRICS = [
+    Metric(
+        "ged", "GED", lambda c: ged_from(c.pairs).ged, -1, by_num_samples=True,
+        definition="2 E d(label, sample) - E d(label, label') - E d(sample, sample'), all ordered pairs, diagonal "
+        "included; d is 1 - mean IoU over the classes except background; two empty masks have IoU 1",
+    ),
+    Metric(
+        "hm_iou", "HM-IoU", lambda c: hm_iou_from(c.pairs), 1, by_num_samples=True,
+        definition="both sides repeated to their least common multiple, Hungarian matching, mean IoU of the pairs",
+    ),
+    Metric("diversity_samples", "Diversity", _diversity_samples, by_num_samples=True),
+    Metric("diversity_labels", "Diversity of annotators", lambda c: ged_from(c.pairs).diversity_labels),
+    Metric("max_dice", "Matched Dice", lambda c: max_dice_matching(*c.maps), 1),
+    Metric("dice_of_mean", "Dice of mean", _of_mean(lambda c: dice_of_mean(*c.maps)), 1),
+    Metric("iou_of_mean", "IoU of mean", _of_mean(lambda c: iou_of_mean(*c.maps)), 1),
+    Metric("ncc", "NCC", _ncc, 1),
+    Metric("brier", "Brier score", _of_mean(lambda c: brier_score(c.probabilities, c.frequencies)), -1),
+    Metric(
+        "ece", "ECE of probabilities", _of_mean(lambda c: _bins(c.probabilities, c.frequencies)), -1,
+        pool=expected_calibration_error_from,
+        definition="10 equal bins over all pixels and classes, against the annotators' frequencies",
+    ),
+    Metric(
+        "ece_samples", "ECE of samples",
+        _of_mean(lambda c: _bins(label_frequencies(c.samples, c.num_classes), c.frequencies)), -1,
+        pool=expected_calibration_error_from,
+    ),
+    Metric("bits_per_pixel", "Bits per pixel, upper bound", lambda c: None, -1),  # see evaluate.bits_per_pixel
+    Metric(
+        "miou", "Mean IoU", lambda c: c.confusion(list(c.batch.labels[:, 0])), 1, True, mean_iou, iou_per_class,
+        percent=True, task="segmentation",
+        definition="TP / (TP + FP + FN) of one confusion matrix over all images, without pixels whose true class "
+        "is void, averaged over the classes that occur; at the size of the network's images, as in the paper",
+    ),
+    Metric(
+        "miou_original", "Mean IoU, original size",
+        lambda c: c.confusion([labels[0] for labels in c.batch.original_labels]), 1, True, mean_iou, iou_per_class,
+        percent=True, task="segmentation",
+        definition="the same against labels at their original size: fused maps are resized bilinearly, then arg max",
+    ),
+]  # fmt: skip
+
+METRICS = {metric.name: metric for metric in _METRICS}
+"""All metrics by name."""
+
+SELECTION: dict[Task, list[str]] = {"distribution": ["ged", "hm_iou"], "segmentation": ["miou"]}
+"""The metrics that select the best checkpoint of a training."""
+
+
+def task_metrics(task: Task) -> list[Metric]:
+    """The metrics of a task."""
+    return [metric for metric in METRICS.values() if metric.task == task]
+
+
+def column(name: str, num_samples: int | None) -> str:
+    """The key of a metric in `ImageScores.values`, such as `ged_16` or `brier`."""
+    return name if num_samples is None else f"{name}_{num_samples}"
+
+
+def compute_metrics(
+    batch: EvaluationBatch,
+    prediction: Prediction | FusedPrediction,
+    num_classes: int,
+    void: int | None,
+    num_samples: Sequence[int],
+) -> dict[str, Tensor]:
+    """All metrics of a batch, by `column`: one value per image, or statistics to pool.
+
+    A prediction with fewer samples than any of `num_samples` is evaluated at the number it has.
+    """
+    compared: dict[int, Comparison] | dict[int, FusedComparison]
+    if isinstance(prediction, FusedPrediction):
+        task: Task = "segmentation"
+        maps = zip(prediction.num_samples, prediction.maps.unbind(1), strict=True)
+        compared = {n: FusedComparison(batch, fused, void) for n, fused in maps}
+    else:
+        task, available = "distribution", prediction.labels.shape[1]
+        comparison = Comparison(batch, prediction, num_classes, void)
+        counts = [n for n in num_samples if n <= available] or [available]
+        compared = {n: comparison.first(n) for n in counts}
+    values: dict[str, Tensor] = {}
+    for metric in task_metrics(task):
+        for n in list(compared) if metric.by_num_samples else list(compared)[-1:]:
+            computed = metric.compute(compared[n])
+            if computed is not None:
+                values[column(metric.name, n if metric.by_num_samples else None)] = computed
+    return values
+
+
+def check_annotated(batch: EvaluationBatch, void: int, task: Task) -> None:
+    """Refuse images without a pixel that is not void or, for "segmentation", with several label maps.
+
+    Raises:
+        UserError: naming the image.
+    """
+    for row, name in enumerate(batch.names):
+        labels = batch.labels[row][batch.present[row]]
+        if task == "segmentation" and len(labels) != 1:
+            raise UserError(f"{name} has {len(labels)} label maps, but other images of this dataset have one each")
+        maps = [labels, *batch.original_labels[row : row + 1]]
+        if all(bool((annotators == void).any(0).all()) for annotators in maps):
+            raise UserError(
+                f"{name} has no annotations: all of its pixels are void; choose a dataset_split with public "
+                f"annotations (val for Cityscapes)"
+            )

@@ -1,6 +1,6 @@
-"""Pictures of what was drawn, beside what the annotators drew."""
+"""Pictures of images, annotations and samples."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,107 +8,134 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.loading import EvaluationBatch
-from evaluation.predictors import Prediction
+from datasets import AnnotatedDataset
+from datasets.loading import EvaluationBatch, evaluation_batches
+from datasets.normalisation import Normalisation
+from evaluation.classes import ClassTable
+from evaluation.predictors import Prediction, Predictor
 from metrics import predictive_entropy
 
 _SIDE = 1.15  # inches
 _INK = "#333333"
+HEAT = "magma"
+"""Name of the colour map of uncertainty."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One small picture of a panel.
+class PanelImage:
+    """One picture of a panel.
 
     Attributes:
         title: what it shows.
-        values: H x W numbers from 0 to `highest`, or H x W x 3 from 0 to 1; None where an annotator is absent.
-        colours: the map from numbers to colours.
-        highest: the number at the upper end of the colours.
+        values: H x W from 0 to `highest`, or red, green and blue from 0 to 1, H x W x 3; None for an absent annotator.
+        colours: name of Matplotlib's map from values to colours.
+        highest: the value at the upper end of `colours`.
     """
 
     title: str
     values: NDArray[Any] | None
-    colours: Colormap
+    colours: str = "gray"
     highest: float = 1.0
 
     def pixels(self) -> NDArray[np.uint8]:
-        """The picture as H x W x 3 bytes."""
+        """The picture as bytes, H x W x 3."""
         if self.values is None:
             raise ValueError(f"{self.title} is absent")
         if self.values.ndim == 3:
             return np.rint(self.values * 255).astype(np.uint8)
         scaled = np.ma.getdata(Normalize(0, self.highest)(self.values))
-        return self.colours(scaled, bytes=True)[..., :3]
+        return matplotlib.colormaps[self.colours](scaled, bytes=True)[..., :3]
 
 
-def sample_panel(batch: EvaluationBatch, prediction: Prediction, max_samples: int = 6) -> Figure:
-    """One row an image: the image | its annotators | samples | mean of the samples | entropy of the mean, in bits."""
-    rows = [panel_cells(batch, prediction, row, max_samples) for row in range(len(batch.images))]
-    num_columns = len(rows[0])
-    figure = Figure(figsize=(_SIDE * num_columns, _SIDE * len(rows) + 0.35), layout="constrained", facecolor="white")
-    axes = figure.subplots(len(rows), num_columns, squeeze=False)
-    for cells, places in zip(rows, axes, strict=True):
-        for cell, place in zip(cells, places, strict=True):
-            if cell.values is not None:
-                place.imshow(cell.values, cmap=cell.colours, vmin=0, vmax=cell.highest, interpolation="nearest")
-    _tidy(axes, [cell.title for cell in rows[0]])
+def sample_panel(data: AnnotatedDataset, indices: Sequence[int], predictor: Predictor, max_samples: int = 6) -> Figure:
+    """One row per image: the image, its annotations, samples, their mean and its entropy. Images may differ in size."""
+    batches = evaluation_batches(data, list(indices), 1, workers=0)
+    rows = [panel_images(data, batch, predictor(batch), max_samples) for batch in batches]
+    numbers = [sum(picture.title.startswith("annotator") for picture in row) for row in rows]
+    for row, number in zip(rows, numbers, strict=True):
+        row[1 + number : 1 + number] = [PanelImage("", None)] * (max(numbers) - number)
+    return panel_figure(rows)
+
+
+def panel_figure(rows: Sequence[Sequence[PanelImage]]) -> Figure:
+    """Rows of equally many pictures, with titles above the columns."""
+    figure = Figure(figsize=(_SIDE * len(rows[0]), _SIDE * len(rows) + 0.35), layout="constrained", facecolor="white")
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    for row, places in zip(rows, axes, strict=True):
+        for picture, place in zip(row, places, strict=True):
+            if picture.values is not None:
+                show(place, picture)
+            tidy(place)
+    for column, place in enumerate(axes[0]):
+        titles = [row[column].title for row in rows if row[column].title]
+        place.set_title(titles[0], fontsize=8, color=_INK)
     return figure
 
 
-def panel_cells(batch: EvaluationBatch, prediction: Prediction, row: int, max_samples: int = 6) -> list[Cell]:
-    """The pictures of one image of the batch, from left to right."""
-    num_classes = prediction.probabilities.shape[1]
-    annotators = enumerate(zip(batch.labels[row], batch.present[row], strict=True), start=1)
-    samples = enumerate(prediction.labels[row][:max_samples], start=1)
-    probabilities = prediction.probabilities[row]
-    entropy = predictive_entropy(probabilities[None])[0] / np.log(2)
+def panel_images(
+    data: AnnotatedDataset, batch: EvaluationBatch, prediction: Prediction, max_samples: int = 6
+) -> list[PanelImage]:
+    """The pictures of the only image of a batch, from left to right."""
+    classes, probabilities = ClassTable.from_dataset(data), prediction.probabilities[0]
+    maps = zip(batch.labels[0], batch.present[0], strict=True)
     return [
-        image_cell(batch.images[row]),
-        *(labels_cell(f"annotator {k}", map_ if present else None, num_classes) for k, (map_, present) in annotators),
-        *(labels_cell(f"sample {k}", map_, num_classes) for k, map_ in samples),
-        _mean_cell(probabilities),
-        Cell("entropy", entropy.numpy(), matplotlib.colormaps["magma"], float(np.log2(num_classes))),
+        dataset_picture(data, batch.images[0]),
+        *(
+            labels_picture(f"annotator {k}", map_ if there else None, classes)
+            for k, (map_, there) in enumerate(maps, 1)
+        ),
+        *(labels_picture(f"sample {k}", map_, classes) for k, map_ in enumerate(prediction.labels[0][:max_samples], 1)),
+        _mean_picture(probabilities, classes),
+        entropy_picture(probabilities),
     ]
 
 
-def image_cell(image: Tensor) -> Cell:
-    """An image, its values stretched from black to white; of more than three channels the first three, of two one."""
+def dataset_picture(data: AnnotatedDataset, image: Tensor) -> PanelImage:
+    """An image of a dataset, without its normalisation."""
+    return image_picture(Normalisation.from_dataset(data).undo(image))
+
+
+def image_picture(image: Tensor) -> PanelImage:
+    """An image with its values stretched from black to white; only the first 3 of more channels, and the first of 2."""
     pixels = image.movedim(0, -1)[..., : 3 if len(image) >= 3 else 1].float()
     low, high = pixels.min(), pixels.max()
     pixels = (pixels - low) / (high - low).clamp(min=torch.finfo(torch.float32).tiny)
-    return Cell("image", pixels.squeeze(-1).numpy(), matplotlib.colormaps["gray"])
+    return PanelImage("image", pixels.squeeze(-1).numpy())
 
 
-def labels_cell(title: str, labels: Tensor | None, num_classes: int) -> Cell:
-    """A label map, each class in its colour; two classes are black and white."""
-    colours = matplotlib.colormaps["gray" if num_classes == 2 else "turbo"].resampled(num_classes)
-    return Cell(title, None if labels is None else labels.numpy(), colours, num_classes - 1)
+def labels_picture(title: str, labels: Tensor | None, classes: ClassTable) -> PanelImage:
+    """A label map (H x W) in the colours of its classes."""
+    return PanelImage(title, None if labels is None else classes.colours[labels.numpy(force=True)] / 255)
 
 
-def _mean_cell(probabilities: Tensor) -> Cell:
-    if len(probabilities) == 2:
-        return Cell("mean", probabilities[1].numpy(), matplotlib.colormaps["gray"])
-    return labels_cell("mode of mean", probabilities.argmax(0), len(probabilities))
+def entropy_picture(probabilities: Tensor) -> PanelImage:
+    """Entropy in bits of class probabilities, C x H x W."""
+    entropy = predictive_entropy(probabilities[None])[0] / np.log(2)
+    return PanelImage("entropy", entropy.numpy(force=True), HEAT, max(1.0, float(np.log2(len(probabilities)))))
 
 
-def tidy(cell: Axes) -> None:
+def show(place: Axes, picture: PanelImage) -> Any:
+    """Draw a picture pixel by pixel; returns what a colour bar needs."""
+    return place.imshow(
+        np.asarray(picture.values), cmap=picture.colours, vmin=0, vmax=picture.highest, interpolation="nearest"
+    )
+
+
+def tidy(place: Axes) -> None:
     """A thin frame and no ticks."""
-    cell.set_xticks([])
-    cell.set_yticks([])
-    for spine in cell.spines.values():
+    place.set_xticks([])
+    place.set_yticks([])
+    for spine in place.spines.values():
         spine.set_color(_INK)
         spine.set_linewidth(0.5)
 
 
-def _tidy(axes: Iterable[Iterable[Axes]], titles: Sequence[str]) -> None:
-    for row, cells in enumerate(axes):
-        for cell, title in zip(cells, titles, strict=True):
-            tidy(cell)
-            if row == 0:
-                cell.set_title(title, fontsize=8, color=_INK)
+def _mean_picture(probabilities: Tensor, classes: ClassTable) -> PanelImage:
+    if len(probabilities) == 2:
+        return PanelImage("mean probability", probabilities[1].numpy(force=True))
+    return labels_picture("most probable", probabilities.argmax(0), classes)

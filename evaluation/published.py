@@ -1,42 +1,40 @@
-"""The paper's numbers, to stand beside ours (Zbinden et al., ICCV 2023, Tables 1 to 3)."""
+"""The paper's results, for comparison (Zbinden et al., ICCV 2023, Tables 1 to 3)."""
 
-from typing import NamedTuple
+from typing import Any
 
-
-class Published(NamedTuple):
-    """What the paper reports for a data set.
-
-    Attributes:
-        name: the benchmark's name.
-        values: the mean by (measure, number of samples).
-        note: what to keep in mind when comparing.
-    """
-
-    name: str
-    values: dict[tuple[str, int], float]
-    note: str
-
-
-PAPER = {
-    "datasets.lidc": Published(
+_LIDC = {
+    "datasets.lidc": (
         "LIDCv1",
-        {
-            ("ged", 16): 0.212, ("ged", 32): 0.194, ("ged", 50): 0.187, ("ged", 100): 0.183,
-            ("hm_iou", 16): 0.623, ("hm_iou", 32): 0.631,
-        },
+        {"ged": {16: 0.212, 32: 0.194, 50: 0.187, 100: 0.183}, "hm_iou": {16: 0.623, 32: 0.631}},
         "The paper's split of 15,096 slices was never published by patient; its samples take 250 steps.",
     ),
-    "datasets.lidc_crops": Published(
+    "datasets.lidc_crops": (
         "LIDCv2",
-        {("ged", 16): 0.239, ("ged", 50): 0.216, ("ged", 100): 0.210, ("hm_iou", 16): 0.598},
+        {"ged": {16: 0.239, 50: 0.216, 100: 0.210}, "hm_iou": {16: 0.598}},
         "The paper's samples take 250 steps.",
     ),
-}  # fmt: skip
-
-PAPER_CITYSCAPES = {
-    "128x256": {1: 53.2, 5: 55.4, 10: 56.2},
-    "128x256 with DINO": {1: 55.5, 5: 56.9, 10: 57.3},
-    "256x512": {1: 60.3, 5: 62.0, 10: 62.4},
-    "256x512 with DINO": {1: 64.0, 5: 65.4, 10: 65.8},
 }
-"""Mean IoU in percent on the validation split, by network and number of samples fused."""
+_CITYSCAPES = {
+    "128x256": {1: 0.532, 5: 0.554, 10: 0.562},
+    "128x256 with DINO": {1: 0.555, 5: 0.569, 10: 0.573},
+    "256x512": {1: 0.603, 5: 0.620, 10: 0.624},
+    "256x512 with DINO": {1: 0.640, 5: 0.654, 10: 0.658},
+}
+
+
+def published_results(dataset_file: str, size: tuple[int, int], with_encoder: bool) -> dict[str, Any] | None:
+    """The paper's results on a dataset as in `results.json`: name, note and metrics; None if there are none.
+
+    Results on Cityscapes depend on the height and width of the network's images, and on whether it has a DINO encoder.
+    """
+    network = f"{size[0]}x{size[1]}{' with DINO' if with_encoder else ''}"
+    if dataset_file == "datasets.cityscapes" and network in _CITYSCAPES:
+        note = "The paper evaluates the 500 images of the validation split at the size of the network's images."
+        name, values, note = f"Cityscapes {network}", {"miou": _CITYSCAPES[network]}, note
+    elif dataset_file in _LIDC:
+        name, values, note = _LIDC[dataset_file]
+    else:
+        return None
+    rows = [(metric, n, mean) for metric, means in values.items() for n, mean in means.items()]
+    metrics = [{"metric": metric, "num_samples": n, "mean": mean} for metric, n, mean in rows]
+    return {"name": name, "note": note, "metrics": metrics}

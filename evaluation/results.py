@@ -1,153 +1,245 @@
-"""The results of an evaluation as text, JSON and CSV."""
+"""The results of an evaluation: scores of images, their means and intervals, and `results.json`.
 
-import csv
-import io
+Tables, figures and the HTML report are made from the contents of `results.json` alone.
+"""
+
+import dataclasses
 import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from evaluation.evaluate import Entry
-from evaluation.image_metrics import BINS, PER_COUNT, PER_IMAGE
-from evaluation.paired import differences, most_steps
-from evaluation.published import PAPER
+from diffusion.samplers import SamplingConfig
+from evaluation.classes import ClassTable
+from evaluation.image_metrics import METRICS, SELECTION, Metric, Task, column, task_metrics
+from metrics import Interval, bootstrap_interval, paired_bootstrap_interval
 
-PROTOCOL = {
-    "distance": "1 - mean over the classes other than background of IoU; two empty masks have IoU 1, one empty: 0",
-    "ged": "2 E d(label, sample) - E d(label, label') - E d(sample, sample'), all ordered pairs, diagonal included",
-    "hm_iou": "both sides repeated to their least common multiple, Hungarian matching, mean IoU of the pairs",
-    "annotators": "all that are present",
-    "intervals": "95 % percentile bootstrap of the mean over images, images of one group (patient) drawn together",
-    "differences": "of the same measure with the most steps, image by image; paired bootstrap of their mean",
-    "ece": "10 equal bins over all pixels and classes, against the annotators' frequencies",
+Kind = Literal["model", "baseline", "sweep"]
+Values = NDArray[np.float64]
+
+NUM_RESAMPLES = 1000
+PROTOCOL: dict[Task, dict[str, str]] = {
+    "distribution": {
+        "annotators": "all that are present; pixels that one of them left void are excluded",
+        "intervals": "95 % percentile bootstrap over images; images of one group (patient) are drawn together",
+        "differences": "from the most steps, image by image; paired bootstrap of their mean",
+    },
+    "segmentation": {
+        "confidence": "mean of the last step's probabilities over the first n samples; void is excluded",
+        "majority": "share of the first n samples in which a class is the most probable; void is excluded",
+        "confusion": "pixels of the images and seeds by true (rows) and predicted class, for the most samples",
+        "intervals": "95 % percentile bootstrap over groups of images, whose confusion matrices are summed",
+    },
 }
 
 
-def table(entries: Sequence[Entry], dataset_file: str) -> str:
-    """One line per predictor and number of samples, means with 95 % bootstrap intervals, the paper's numbers last."""
-    lines = [f"{'':22s}{'n':>4s}  {'GED':^22s}  {'HM-IoU':^22s}  {'diversity':>9s}  {'ECE':>6s}  {'s/image':>8s}"]
-    for entry in entries:
-        scores = entry.scores
-        for count in scores.counts:
-            ged, hm_iou = (_with_interval(scores.interval(measure, count)) for measure in ("ged", "hm_iou"))
-            lines.append(
-                f"{entry.name:22s}{count:4d}  {ged}  {hm_iou}  {scores.mean('diversity_samples', count):9.4f}  "
-                f"{scores.calibration_error('bins'):6.4f}  {scores.seconds_per_image:8.3f}"
-            )
-    lines.append(f"{'annotators':22s}{'':56s}{entries[0].scores.mean('diversity_labels'):9.4f}")
-    lines.extend(_paired_lines(entries))
-    paper = PAPER.get(dataset_file)
-    if paper is not None:
-        for count in sorted({count for _, count in paper.values}):
-            ged, hm_iou = (_optional(paper.values.get((measure, count))) for measure in ("ged", "hm_iou"))
-            lines.append(f"{'paper, ' + paper.name:22s}{count:4d}  {ged:22s}  {hm_iou:22s}")
-        lines.append(paper.note)
-    return "\n".join(lines)
+@dataclasses.dataclass(frozen=True)
+class ImageScores:
+    """The metrics of one image and predictor.
+
+    Attributes:
+        index: position in the dataset.
+        name: of the image.
+        group: images of one group (patient) are not independent.
+        seconds: wall time of the prediction.
+        size: height and width of the prediction.
+        values: by `image_metrics.column`, a number or, for metrics that are pooled over images, nested lists.
+    """
+
+    index: int
+    name: str
+    group: int
+    seconds: float
+    size: tuple[int, int]
+    values: dict[str, Any]
 
 
-def as_json(entries: Sequence[Entry], about: Mapping[str, Any]) -> str:
-    """Everything that the table says and more, with `about` (settings, checkpoint), protocol and versions."""
-    reference = most_steps(entries)
-    return to_json(about, PROTOCOL, [_as_dict(entry, reference) for entry in entries])
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One predictor, scored on the images of a split.
+
+    Attributes:
+        task: how it was scored.
+        per_seed: for each seed, the scores of all images, sorted by index.
+        num_samples: the numbers of samples at which it was scored, ascending.
+        name: of the line in tables.
+        kind: "model"; "baseline", which the model is compared with; or "sweep", the model with other steps.
+        sampling: how the model was sampled.
+    """
+
+    task: Task
+    per_seed: list[list[ImageScores]]
+    num_samples: list[int]
+    name: str = "model"
+    kind: Kind = "model"
+    sampling: SamplingConfig | None = None
+
+    @property
+    def images(self) -> list[ImageScores]:
+        """The scores of the first seed."""
+        return self.per_seed[0]
+
+    @property
+    def headline_metrics(self) -> list[tuple[str, int]]:
+        """The metrics that select the best checkpoint, each with 1 if higher is better, or else -1."""
+        return [(name, METRICS[name].better) for name in SELECTION[self.task]]
+
+    @property
+    def metrics(self) -> list[tuple[Metric, int | None]]:
+        """All metrics that were computed, with their number of samples or None."""
+        return [
+            (metric, n)
+            for metric in task_metrics(self.task)
+            for n in (self.num_samples if metric.by_num_samples else [None])
+            if column(metric.name, n) in self.images[0].values
+        ]
+
+    @property
+    def seconds(self) -> Values:
+        """Wall time of the prediction of every image, averaged over the seeds."""
+        return np.mean([[scores.seconds for scores in images] for images in self.per_seed], axis=0)
+
+    def statistics(self, name: str, num_samples: int | None = None) -> Values:
+        """What was computed for a metric: seeds x images, and more axes if it is pooled over images."""
+        key = column(name, num_samples)
+        return np.array([[scores.values[key] for scores in images] for images in self.per_seed], dtype=np.float64)
+
+    def values(self, name: str, num_samples: int | None = None) -> Values:
+        """A metric of every image on its own, averaged over the seeds."""
+        values: Values = _pooled(METRICS[name], self.statistics(name, num_samples), 2).mean(0)
+        return values
+
+    def by_seed(self, name: str, num_samples: int | None = None) -> Values:
+        """A metric of all images for every seed."""
+        statistics = self.statistics(name, num_samples)
+        return statistics.mean(1) if METRICS[name].pool is None else _pooled(METRICS[name], statistics.sum(1), 1)
+
+    def mean(self, name: str, num_samples: int | None = None) -> float:
+        """A metric of all images, averaged over the seeds."""
+        return float(self.by_seed(name, num_samples).mean())
+
+    def interval(self, name: str, num_samples: int | None = None) -> Interval:
+        """`mean` with its 95 % bootstrap interval; images of one group are drawn together."""
+        groups = [scores.group for scores in self.images]
+        if METRICS[name].pool is None:
+            return bootstrap_interval(self.values(name, num_samples), groups)
+        return pooled_interval(METRICS[name], self.statistics(name, num_samples), groups)
+
+    def minus(self, other: "Result", name: str, num_samples: int) -> Interval:
+        """The difference of a metric from another result on the same images, with its paired interval."""
+        here, there = (result.values(name, num_samples) for result in (self, other))
+        return paired_bootstrap_interval(here, there, [scores.group for scores in self.images])
 
 
-def to_json(about: Mapping[str, Any], protocol: Mapping[str, str], results: Sequence[Mapping[str, Any]]) -> str:
-    """The contents of `results.json`: `about`, the protocol, what it was run with, and the results."""
-    packages = ("torch", "torchvision", "numpy", "scipy")
-    contents = {
+def pooled_interval(metric: Metric, statistics: Values, groups: Sequence[int]) -> Interval:
+    """A pooled metric with its 95 % percentile bootstrap interval: groups of images are drawn with replacement.
+
+    Args:
+        metric: averaged over the seeds.
+        statistics: seeds x images x ...
+        groups: the group (patient) of each image.
+
+    Returns:
+        The ends are NaN for a single group.
+    """
+    names, members = np.unique(groups, return_inverse=True)
+    sums = np.zeros((len(names), len(statistics), *statistics.shape[2:]))
+    np.add.at(sums, members, statistics.swapaxes(0, 1))
+    low = high = math.nan
+    if len(names) > 1:
+        times = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), NUM_RESAMPLES)
+        resampled = _pooled(metric, np.tensordot(times.astype(np.float64), sums, 1), 2)
+        low, high = np.quantile(resampled.mean(1), [0.025, 0.975])
+    return Interval(float(_pooled(metric, sums.sum(0), 1).mean()), float(low), float(high))
+
+
+def _pooled(metric: Metric, statistics: Values, num_axes: int) -> Values:
+    """A metric for every position on the first axes."""
+    if metric.pool is None:
+        return statistics
+    flat = torch.from_numpy(statistics).flatten(0, num_axes - 1)
+    values: Values = torch.stack([metric.pool(one) for one in flat]).numpy()
+    return values.reshape(statistics.shape[:num_axes])
+
+
+def results_contents(
+    results: Sequence[Result], classes: ClassTable, published: Mapping[str, Any] | None, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The contents of `results.json`: `about` (settings and checkpoint), protocol, versions and results."""
+    task = results[0].task
+    sweep = [result for result in results if result.kind == "sweep" and task == "distribution"]
+    most_steps = max(sweep, key=lambda result: (result.sampling and result.sampling.steps) or 0, default=None)
+    definitions = {metric.name: metric.definition for metric, _ in results[0].metrics if metric.definition}
+    contents: dict[str, Any] = {
         **about,
-        "protocol": protocol,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
-        "results": results,
+        "task": task,
+        "classes": {"names": classes.names, "colours": classes.colours.tolist(), "void": classes.void},
+        "published": published,
+        "protocol": definitions | PROTOCOL[task],
+        "versions": {
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "torchvision", "numpy", "scipy")},
+        },
+        "results": [_as_dict(result, classes, most_steps) for result in results],
+        "examples": [],
     }
+    return contents
+
+
+def to_json(contents: Mapping[str, Any]) -> str:
+    """The text of `results.json`; NaN, as in the interval of a single image, becomes null."""
     return json.dumps(_without_nan(contents), indent=2, allow_nan=False)
 
 
-def as_csv(entries: Sequence[Entry]) -> str:
-    """One line per predictor, measure and number of samples."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["predictor", "measure", "num_samples", "mean", "low", "high", "num_images"])
-    for entry in entries:
-        for measure, count in measures_of(entry):
-            interval = entry.scores.interval(measure, count)
-            writer.writerow([entry.name, measure, count or "", *interval, len(entry.scores.rows)])
-    return text.getvalue()
-
-
-def per_image_csv(entries: Sequence[Entry]) -> str:
-    """One line per image and predictor, with every measure."""
-    columns = list(dict.fromkeys(name for entry in entries for name in entry.scores.rows[0] if name not in BINS))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["predictor", *columns], extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for entry in entries:
-        writer.writerows({"predictor": entry.name, **row} for row in entry.scores.rows)
-    return text.getvalue()
-
-
-def measures_of(entry: Entry) -> list[tuple[str, int]]:
-    """Every measure of an entry with its number of samples, or 0 where it does not depend on that."""
-    by_count = [(measure, count) for measure in PER_COUNT for count in entry.scores.counts]
-    return [*by_count, *((measure, 0) for measure in PER_IMAGE)]
-
-
-def _paired_lines(entries: Sequence[Entry]) -> list[str]:
-    """What fewer steps lose, where several numbers of them were compared."""
-    reference = most_steps(entries)
-    others = [entry for entry in entries if entry.kind == "sweep" and entry is not reference]
-    if reference is None or not others:
-        return []
-    lines = [f"image by image, less {reference.name}:"]
-    for entry in others:
-        ged, hm_iou = (_with_interval(difference.interval) for difference in differences(entry, reference).values())
-        lines.append(f"{entry.name:22s}{entry.scores.counts[0]:4d}  {ged}  {hm_iou}")
-    return lines
-
-
-def _as_dict(entry: Entry, reference: Entry | None) -> dict[str, Any]:
-    scores = entry.scores
-    measures = [
-        {"measure": measure, "num_samples": count or None, **scores.interval(measure, count)._asdict()}
-        for measure, count in measures_of(entry)
-    ]
+def _as_dict(result: Result, classes: ClassTable, most_steps: Result | None) -> dict[str, Any]:
+    first, most = result.num_samples[0], result.num_samples[-1]
     return {
-        "name": entry.name,
-        "kind": entry.kind,
-        "sampling": entry.sampling.model_dump() if entry.sampling else None,
-        "num_images": len(scores.rows),
-        "seconds_per_image": scores.seconds_per_image,
-        "expected_calibration_error": scores.calibration_error("bins"),
-        "expected_calibration_error_of_samples": scores.calibration_error("bins_samples"),
-        "standard_deviation_over_seeds": entry.spread,
-        "measures": measures,
-        "differences": [] if entry.kind != "sweep" or reference is None else _differences(entry, reference),
+        "name": result.name,
+        "kind": result.kind,
+        "sampling": result.sampling.model_dump() if result.sampling else None,
+        "num_images": len(result.images),
+        "num_samples": result.num_samples,
+        "size": result.images[0].size,
+        "seconds_per_image": float(result.seconds.mean()),
+        "metrics": [_metric_as_dict(result, classes, metric, n) for metric, n in result.metrics],
+        "differences": [
+            {"metric": name, "minus": most_steps.name, **result.minus(most_steps, name, first)._asdict()}
+            for name in SELECTION[result.task]
+            if most_steps is not None and result.kind == "sweep"
+        ],
+        "statistics": {
+            metric.name: result.statistics(metric.name, n).sum((0, 1)).tolist()
+            for metric, n in result.metrics
+            if metric.pool is not None and n in (None, most)
+        },
     }
 
 
-def _differences(entry: Entry, reference: Entry) -> list[dict[str, Any]]:
-    return [
-        {"measure": measure, "less": difference.reference, **difference.interval._asdict()}
-        for measure, difference in differences(entry, reference).items()
-    ]
-
-
-def _with_interval(interval: Any) -> str:
-    return f"{interval.mean:.4f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def _optional(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _metric_as_dict(result: Result, classes: ClassTable, metric: Metric, n: int | None) -> dict[str, Any]:
+    seeds = result.by_seed(metric.name, n)
+    row = {
+        "metric": metric.name,
+        "num_samples": n,
+        **result.interval(metric.name, n)._asdict(),
+        "std_over_seeds": float(seeds.std(ddof=1)) if len(seeds) > 1 else None,
+    }
+    if metric.by_class is not None:
+        sums: list[Tensor] = list(torch.from_numpy(result.statistics(metric.name, n).sum(1)))
+        values = torch.stack([metric.by_class(seed) for seed in sums]).nanmean(0).tolist()
+        row["classes"] = {classes.names[label]: values[label] for label in classes.evaluated}
+    return row
 
 
 def _without_nan(value: Any) -> Any:
-    """NaN has no place in JSON: an interval over a single group becomes null."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]

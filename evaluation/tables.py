@@ -1,0 +1,240 @@
+"""Tables of an evaluation, made from the contents of `results.json`: as data for the report, as text and as CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.image_metrics import METRICS, column
+from evaluation.results import Result
+
+Contents = Mapping[str, Any]
+"""The contents of `results.json`, or one of its results."""
+
+DASH, _TIMES, _DELTA = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{INCREMENT}"
+_MISTAKES, _SMALLEST_MISTAKE = 5, 0.05
+
+
+class Cell(NamedTuple):
+    """A number as it is displayed, and its interval or an empty text."""
+
+    mean: str
+    ends: str = ""
+
+
+class Group(NamedTuple):
+    """Rows of a table that belong to one name; `kind` is that of the result, or "paper"."""
+
+    name: str
+    kind: str
+    rows: list[list[Cell]]
+
+
+class Table(NamedTuple):
+    """A caption, the titles of the columns, and the rows by group; the first column has the groups' names."""
+
+    caption: str
+    head: list[str]
+    groups: list[Group]
+
+
+def of_kind(contents: Contents, *kinds: str) -> list[Contents]:
+    """The results of some kinds; those of a sweep by sampler and steps."""
+    results = [result for result in contents["results"] if result["kind"] in kinds]
+    return (
+        sorted(results, key=lambda r: (r["sampling"]["sampler"], r["sampling"]["steps"]))
+        if kinds == ("sweep",)
+        else results
+    )
+
+
+def headline(contents: Contents) -> Contents:
+    """The result of the model."""
+    return of_kind(contents, "model")[0]
+
+
+def headline_metrics(contents: Contents) -> list[str]:
+    """The metrics by which models are compared."""
+    return [name for name in _metrics([headline(contents)], by_num_samples=True) if METRICS[name].better]
+
+
+def number(result: Contents | None, name: str, num_samples: int | None = None) -> Contents | None:
+    """A metric with `mean`, `low` and `high` of a result, or the paper's; None if it has no meaning or is not known."""
+    rows = [] if result is None else result["metrics"]
+    return next(
+        (r for r in rows if (r["metric"], r["num_samples"], r["mean"] is None) == (name, num_samples, False)), None
+    )
+
+
+def title(contents: Contents, name: str) -> str:
+    """The name of a metric in tables and figures; mean IoU says at which size."""
+    height, width = headline(contents)["size"]
+    return f"Mean IoU, {height} {_TIMES} {width}" if name == "miou" else METRICS[name].title
+
+
+def cell(name: str, row: Contents | None, digits: int | None = None) -> Cell:
+    """A metric, or seconds, with its interval; a dash if there is none."""
+    if row is None or row["mean"] is None:
+        return Cell(DASH)
+    percent = name in METRICS and METRICS[name].percent
+    scale, decimals, ends = (100, 2, 2) if percent else (1, 3 if name == "seconds" else 4, 3)
+    low, high = row.get("low"), row.get("high")
+    interval = "" if low is None or high is None else f"[{scale * low:.{ends}f}, {scale * high:.{ends}f}]"
+    return Cell(f"{scale * row['mean']:.{decimals if digits is None else digits}f}", interval)
+
+
+def published_cell(contents: Contents, name: str, num_samples: int) -> Cell:
+    """The paper's value of a metric, with the paper's decimals."""
+    return cell(name, number(contents["published"], name, num_samples), 1 if METRICS[name].percent else 3)
+
+
+def by_num_samples(contents: Contents) -> Table:
+    """The metrics that depend on the number of samples: a row per predictor and number, then annotators and paper."""
+    results, published = of_kind(contents, "model", "baseline"), contents["published"]
+    names = _metrics(results, by_num_samples=True)
+    groups = []
+    for result in results:
+        rows = [[Cell(str(n)), *(cell(name, number(result, name, n)) for name in names)] for n in result["num_samples"]]
+        groups.append(Group(result["name"], result["kind"], rows))
+    diversity = number(headline(contents), "diversity_labels")
+    if diversity is not None:
+        cells = [cell(name, diversity if name == "diversity_samples" else None) for name in names]
+        groups.append(Group("annotators", "", [[Cell(DASH), *cells]]))
+    if published is not None:
+        counts = sorted({row["num_samples"] for row in published["metrics"]})
+        rows = [[Cell(str(n)), *(published_cell(contents, name, n) for name in names)] for n in counts]
+        groups.append(Group(f"paper, {published['name']}", "paper", rows))
+    return Table("Results by number of samples", ["Predictor", "n", *(title(contents, name) for name in names)], groups)
+
+
+def over_all_samples(contents: Contents) -> Table:
+    """The metrics that are computed once, from all samples: a row per metric, a column per predictor."""
+    results = of_kind(contents, "model", "baseline")
+    names = [name for name in _metrics(results, by_num_samples=False) if name != "diversity_labels"]
+    rows = {METRICS[name].title: [cell(name, number(result, name)) for result in results] for name in names}
+    rows["Seconds per image"] = [cell("seconds", {"mean": result["seconds_per_image"]}) for result in results]
+    groups = [Group(name, "", [cells]) for name, cells in rows.items()]
+    return Table("Metrics of all samples", ["Metric", *(result["name"] for result in results)], groups)
+
+
+def sweep(contents: Contents) -> Table | None:
+    """Samplers and steps: a group per sampler, with the differences from the most steps; None without a sweep."""
+    results, names = of_kind(contents, "sweep"), headline_metrics(contents)
+    groups: dict[str, Group] = {}
+    if not results:
+        return None
+    for result in results:
+        cells = [cell(name, number(result, name, result["num_samples"][0])) for name in names]
+        cells += [cell(row["metric"], row) for row in result["differences"]]
+        cells.append(cell("seconds", {"mean": result["seconds_per_image"]}))
+        sampling = result["sampling"]
+        group = groups.setdefault(sampling["sampler"], Group(sampling["sampler"], "sweep", []))
+        group.rows.append([Cell(str(sampling["steps"])), *cells])
+    compared = [f"{_DELTA} {METRICS[row['metric']].title}" for row in results[0]["differences"]]
+    head = ["Sampler", "Steps", *(title(contents, name) for name in names), *compared, "s/image"]
+    return Table("Results by sampler and steps", head, list(groups.values()))
+
+
+def by_class(contents: Contents, num_samples: Sequence[int]) -> Table | None:
+    """IoU of every class, and its share of the annotated pixels, in percent; None for a distribution."""
+    shown = [row for row in headline(contents)["metrics"] if "classes" in row and row["num_samples"] in num_samples]
+    if not shown:
+        return None
+    pixels = _confusion(contents).sum(1)
+    groups = []
+    for name, share in zip(evaluated_classes(contents), pixels / max(1, pixels.sum()), strict=True):
+        cells = [cell(row["metric"], {"mean": row["classes"][name]}) for row in shown]
+        groups.append(Group(name, "", [[Cell(f"{100 * share:.2f}"), *cells]]))
+    heads = [f"{title(contents, row['metric']).removeprefix('Mean ')}, n = {row['num_samples']}" for row in shown]
+    return Table("IoU by class", ["Class", "Pixels", *heads], groups)
+
+
+def evaluated_classes(contents: Contents) -> list[str]:
+    """The names of all classes except void."""
+    classes = contents["classes"]
+    return [name for label, name in enumerate(classes["names"]) if label != classes["void"]]
+
+
+def confusion_shares(contents: Contents) -> NDArray[Any]:
+    """The confusion matrix of the evaluated classes, rows divided by their sums; NaN for a class without pixels."""
+    matrix = _confusion(contents)
+    with np.errstate(invalid="ignore"):
+        shares: NDArray[Any] = matrix / matrix.sum(1, keepdims=True)
+    return shares
+
+
+def mistakes(contents: Contents) -> list[str]:
+    """The most frequent confusions that affect at least one in twenty pixels of a class."""
+    shares, names = np.nan_to_num(confusion_shares(contents)), evaluated_classes(contents)
+    np.fill_diagonal(shares, 0)
+    places = [divmod(int(place), len(shares)) for place in np.argsort(-shares, axis=None, kind="stable")[:_MISTAKES]]
+    return [
+        f"{names[true]} is taken for {names[predicted]} ({100 * shares[true, predicted]:.0f} %)"
+        for true, predicted in places
+        if shares[true, predicted] >= _SMALLEST_MISTAKE
+    ]
+
+
+def as_text(contents: Contents) -> str:
+    """All tables for the terminal."""
+    counts = headline(contents)["num_samples"]
+    tables = [by_num_samples(contents), over_all_samples(contents), sweep(contents), by_class(contents, counts)]
+    texts = []
+    for table in tables:
+        lines = [] if table is None else [table.head]
+        for group in [] if table is None else table.groups:
+            names = [group.name, *[""] * len(group.rows)]
+            lines += [
+                [name, *(" ".join(cell).strip() for cell in row)] for name, row in zip(names, group.rows, strict=False)
+            ]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        texts += [
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        ]
+        texts += [""] if lines else []
+    return "\n".join(texts).rstrip()
+
+
+def results_csv(contents: Contents) -> str:
+    """One line per predictor, metric, number of samples and class; without a class, the mean over classes."""
+    lines = []
+    for result in contents["results"]:
+        for row in result["metrics"]:
+            about = {"predictor": result["name"], "num_images": result["num_images"]}
+            about |= {key: row[key] for key in ("metric", "num_samples")}
+            lines.append({**about, **{key: row[key] for key in ("mean", "low", "high")}})
+            lines += [{**about, "class": name, "mean": value} for name, value in row.get("classes", {}).items()]
+    return _csv(["predictor", "metric", "num_samples", "class", "mean", "low", "high", "num_images"], lines)
+
+
+def per_image_csv(results: Sequence[Result]) -> str:
+    """One line per image and predictor, with every metric of the image on its own."""
+    lines: list[dict[str, Any]] = []
+    for result in results:
+        columns = {column(metric.name, n): result.values(metric.name, n).tolist() for metric, n in result.metrics}
+        columns = {"seconds": result.seconds.tolist(), **columns}
+        for place, image in enumerate(result.images):
+            about = {"predictor": result.name, "index": image.index, "name": image.name, "group": image.group}
+            lines.append(about | {name: values[place] for name, values in columns.items()})
+    return _csv(list(dict.fromkeys(name for line in lines for name in line)), lines)
+
+
+def _csv(columns: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _metrics(results: Sequence[Contents], *, by_num_samples: bool) -> list[str]:
+    names = dict.fromkeys(row["metric"] for result in results for row in result["metrics"])
+    return [name for name in names if METRICS[name].by_num_samples == by_num_samples]
+
+
+def _confusion(contents: Contents) -> NDArray[Any]:
+    matrix, void = np.array(headline(contents)["statistics"]["miou"]), contents["classes"]["void"]
+    return np.delete(np.delete(matrix, void, 0), void, 1)
