@@ -47,7 +47,7 @@ class UNetConfig(Config):
     num_states: Positive | None = Field(None, description="one-hot channels of x_t; `null`: num_classes")
     base_channels: Annotated[int, Field(ge=32, multiple_of=32)] = Field(32, description="channels of the first level")
     channel_mult: Levels = Field((1, 2, 2, 4, 5), min_length=1, description="channels of each level / base_channels")
-    attention_resolutions: Levels = Field((8, 16, 32), description="downsampling factors with attention")
+    attention_resolutions: Levels = Field((32, 16, 8), description="downsampling factors with attention")
     num_res_blocks: Positive = Field(2, description="residual blocks per level")
     num_heads: Positive = Field(1, description="attention heads, if num_head_channels is -1")
     num_head_channels: int = Field(32, ge=-1, description="channels per attention head, or -1")

@@ -1,6 +1,6 @@
-"""One thread for every test: small tensors gain nothing from more, and threads that wait slow a busy machine down.
+"""Fixtures: tiny data and a finished training, which are made once and which no test changes.
 
-Data and a finished training, both tiny, are made once and no test changes them.
+All tests use one thread: small tensors gain nothing from more, and waiting threads slow down a busy machine.
 """
 
 import sys
@@ -14,11 +14,8 @@ import torch
 import ddpm_train
 from checkpoints.files import load_checkpoint
 from datasets import synthetic
-from ddpm_train import Training
 from tests import tiny
-from tests.trainings import Train
-from utils.schema import TrainSettings
-from utils.settings import load_settings
+from tests.trainings import StartedTraining, Train, start_training
 
 torch.set_num_threads(1)
 
@@ -27,7 +24,7 @@ UserModule = Callable[[str, str], None]
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds a small version of the embedded data set."""
+    """A folder with a small version of the synthetic dataset."""
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "SPLIT_SIZES", tiny.SPLIT_SIZES)
@@ -37,7 +34,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_run(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a training that went to its end."""
+    """The folder of a completed training."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
     ddpm_train.main(tiny.train_argv(data_folder, folder))
     return folder
@@ -45,7 +42,7 @@ def finished_run(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[UserModule]:
-    """Write a module of a name into the working directory, which is a fresh folder."""
+    """Write a module with a name and a source into the working directory, which is a new folder."""
     folder = tmp_path / "workplace"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -63,7 +60,7 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Use
 
 @pytest.fixture
 def train(data_folder: Path, tmp_path: Path) -> Train:
-    """Train in a folder of that name; returns the last checkpoint."""
+    """Train in a folder with that name; returns the last checkpoint."""
 
     def run(name: str, *changes: str) -> dict[str, Any]:
         ddpm_train.main(tiny.train_argv(data_folder, tmp_path / name, *changes))
@@ -73,7 +70,6 @@ def train(data_folder: Path, tmp_path: Path) -> Train:
 
 
 @pytest.fixture
-def training(data_folder: Path, tmp_path: Path) -> Training:
-    """A training that has not begun."""
-    argv = tiny.train_argv(data_folder, tmp_path / "run")
-    return Training(load_settings(TrainSettings, argv, default_file=""))
+def training(data_folder: Path, tmp_path: Path) -> StartedTraining:
+    """A training that has not done its first step."""
+    return start_training(tiny.train_argv(data_folder, tmp_path / "run"))

@@ -1,69 +1,120 @@
-"""Where a training starts: anew, from a checkpoint, or from the newest one of its own run folder."""
+"""Where a training starts: from random weights, from the state in a checkpoint, or only from its weights."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from checkpoints.files import is_checkpoint, newest_intact
-from checkpoints.model import ModelConfig, config_from_checkpoint
+from checkpoints.files import newest_intact
+from checkpoints.model import model_config as config_from_checkpoint
 from checkpoints.official import load_model_file
 from datasets import AnnotatedDataset
-from training.from_settings import adopt_shapes, check_same, shapes_from, unfrozen
-from training.run_dir import folder_name
+from training.model import adopt_network
+from training.settings import TrainSettings
 from utils.distributed import broadcast_from_main
 from utils.errors import UserError, corrupt_file_as_user_error
-from utils.schema import TrainSettings
+
+Contents = Mapping[str, Any]
 
 
-class Start(NamedTuple):
-    """The settings and shapes of a training, and the contents of the checkpoint that it goes on from, if any."""
+class InitialState(NamedTuple):
+    """Where a training starts.
+
+    Attributes:
+        settings: those of the training; with `init_from`, their network is the checkpoint's.
+        path: the checkpoint, or None for random weights.
+        checkpoint: its contents.
+        resumes: whether the training continues where the checkpoint left off, instead of only taking its weights.
+    """
 
     settings: TrainSettings
-    shapes: ModelConfig
-    checkpoint: Mapping[str, Any] | None
+    path: str | None = None
+    checkpoint: Contents | None = None
+    resumes: bool = False
 
 
-def resolve_checkpoint(settings: TrainSettings, data: AnnotatedDataset) -> Start:
-    """What `load_from` says; weights that come without a training's state bring their own network.
+def resolve_checkpoint(settings: TrainSettings, folder: Path, data: AnnotatedDataset) -> InitialState:
+    """Read the checkpoint that `load_from` or `init_from` names; `auto` is the newest intact one in `folder`.
 
     Raises:
-        UserError: for a checkpoint that is not there, is damaged, or does not fit the settings.
+        UserError: for a file that is missing, damaged or not a checkpoint, and for one with other classes or channels.
     """
-    sizes = data.num_classes, data.image_channels
-    path = newest_of_run(settings) if settings.load_from == "auto" else settings.load_from
+    resumed = settings.load_from
+    if resumed == "auto":
+        newest = broadcast_from_main(lambda: newest_intact(folder))
+        resumed = None if newest is None else str(newest)
+    path = resumed or settings.init_from
     if path is None:
-        return Start(settings, shapes_from(settings, *sizes), None)
-    checkpoint: Mapping[str, Any] = load_model_file(path)
-    if not is_checkpoint(checkpoint):
-        if settings.feature_cond_encoder.train:
-            checkpoint = unfrozen(checkpoint, settings.feature_cond_encoder.weights)
-        settings = adopt_shapes(settings, checkpoint, *sizes)
-        return Start(settings, shapes_from(settings, *sizes), checkpoint)
-    shapes = shapes_from(settings, *sizes)
+        return InitialState(settings)
+    checkpoint = load_model_file(path)
     with corrupt_file_as_user_error(path):
-        check_same(config_from_checkpoint(checkpoint), shapes, path)
-        check_state(checkpoint, settings, path)
-    return Start(settings, shapes, checkpoint)
+        config = config_from_checkpoint(checkpoint)
+        there, here = (config.num_classes, config.image_channels), (data.num_classes, data.image_channels)
+        if there != here:
+            raise UserError(
+                f"the network of {path} has {there[0]} classes and images of {there[1]} channels, but "
+                f"{settings.dataset_file} has {here[0]} and {here[1]}"
+            )
+        if settings.init_from is not None:
+            settings = adopt_network(settings, checkpoint, path)
+    return InitialState(settings, path, checkpoint, resumes=resumed is not None)
 
 
-def check_state(checkpoint: Mapping[str, Any], settings: TrainSettings, path: str) -> None:
-    """Refuse a checkpoint from which this training cannot go on where it stopped."""
-    if "optimizer" not in checkpoint:
-        raise UserError(f"{path} lacks `optimizer`, without which no training can be continued")
-    trained_with = checkpoint["settings"]["batch_size"]
-    if trained_with != settings.batch_size:
+def check_resumable(start: InitialState, description: Contents, total_steps: int) -> None:
+    """Refuse to resume from a checkpoint from which this training cannot continue as if it had not been interrupted.
+
+    Args:
+        start: the checkpoint to resume.
+        description: the entries of this training's checkpoints that do not change.
+        total_steps: steps of the whole training.
+
+    Raises:
+        UserError: naming the reason, and `init_from`, which requires only the same classes and channels.
+    """
+    if start.checkpoint is None or not start.resumes:
+        return
+    with corrupt_file_as_user_error(start.path):
+        reason = _reason_not_to_resume(start.checkpoint, description)
+        finished = min(start.checkpoint["step"], start.checkpoint.get("validated", total_steps)) >= total_steps
+    if reason is None and finished and start.settings.load_from != "auto":
+        reason = f"it has completed its training of {total_steps} steps; only a larger max_epochs would continue it"
+    if reason is not None:
         raise UserError(
-            f"{path} was trained with batch_size {trained_with}, the settings say {settings.batch_size}: the position "
-            f"in the data would not be the same"
+            f"load_from: {start.path} cannot be resumed: {reason}. To start a new training from its weights, use "
+            f"init_from={start.path} instead"
         )
 
 
-def newest_of_run(settings: TrainSettings) -> str | None:
-    """The newest intact checkpoint of the run folder, or None where the run has not saved any yet.
+def _reason_not_to_resume(checkpoint: Contents, description: Contents) -> str | None:
+    if "optimizer" not in checkpoint:
+        return "it contains weights, but not the state of a training (`optimizer`)"
+    there, here = checkpoint["settings"], description["settings"]
+    for name in ("dataset_file", "dataset_params", "batch_size"):
+        if _comparable(there[name]) != _comparable(here[name]):
+            return f"its {name} is {there[name]}, but the settings say {here[name]}"
+    if checkpoint.get("num_images", description["num_images"]) != description["num_images"]:
+        return f"it was trained on {checkpoint['num_images']} images, but the dataset has {description['num_images']}"
+    if checkpoint["best"] and there["num_samples"] != here["num_samples"]:
+        return (
+            f"its best scores are those of num_samples {there['num_samples']}, but the settings say "
+            f"{here['num_samples']}"
+        )
+    for part in ("network", "process", "encoder"):
+        one, other = (_flat(contents.get(part) or {}) for contents in (checkpoint, description))
+        for name in dict.fromkeys([*one, *other]):
+            if _comparable(one.get(name)) != _comparable(other.get(name)):
+                return f"its {part} has {name} {one.get(name)}, but the settings say {other.get(name)}"
+    return None
 
-    Raises:
-        UserError: for a folder that would be another one every time.
-    """
-    if "${NOW}" in settings.output_path:
-        raise UserError("load_from: auto needs an output_path that stays the same: one without ${NOW}")
-    path = broadcast_from_main(lambda: newest_intact(folder_name(settings.output_path, settings.dataset_file)))
-    return None if path is None else str(path)
+
+def _flat(part: Contents) -> Contents:
+    """The parameters of a network, process or encoder, without the digest of weights, which is checked elsewhere."""
+    values = {**part, **part.get("params", {})}
+    return {name: value for name, value in values.items() if name not in ("params", "digest")}
+
+
+def _comparable(value: Any) -> Any:
+    """A setting as plain data; the path of a dataset may change."""
+    if isinstance(value, Mapping):
+        return {name: _comparable(item) for name, item in value.items() if name != "path"}
+    return json.loads(json.dumps(value, default=str))

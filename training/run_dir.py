@@ -1,31 +1,37 @@
-"""The folder of a run: its name, and the lock on it."""
+"""The folder of a run, and the lock that keeps other runs out of it."""
 
+import contextlib
 import datetime
-import fcntl
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
-from utils.distributed import broadcast_from_main
+from filelock import FileLock, Timeout
+
+from utils.distributed import broadcast_from_main, is_main
 from utils.errors import UserError
 from utils.paths import expand_path, remove_temporary_files
 
 
-def folder_name(output_path: str, dataset_file: str) -> Path:
-    """The folder that `output_path` names: `${NOW}` is the time, `${DATASET}` the data set's name."""
+def run_dir(output_path: str, dataset_file: str) -> Path:
+    """The folder that `output_path` names: `${NOW}` is the time, `${DATASET}` the name of the dataset's module."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return expand_path(output_path.replace("${NOW}", now).replace("${DATASET}", dataset_file.rpartition(".")[2]))
 
 
 def make_run_dir(output_path: str, dataset_file: str, setting: str = "output_path") -> Path:
-    """The folder that `output_path` names, see `folder_name`, made if need be; the same one for all processes.
+    """Create the folder that `output_path` names (see `run_dir`) unless it exists; the same one on all ranks.
 
-    `setting` is what the user calls it.
+    Args:
+        output_path: may contain `${NOW}`, `${DATASET}` and environment variables.
+        dataset_file: the dotted name of the dataset's module.
+        setting: what the user calls `output_path`, for messages.
 
     Raises:
-        UserError: where it cannot be made or written.
+        UserError: if it cannot be created or written to.
     """
-    folder = broadcast_from_main(lambda: folder_name(output_path, dataset_file))
+    folder = broadcast_from_main(lambda: run_dir(output_path, dataset_file))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -35,27 +41,50 @@ def make_run_dir(output_path: str, dataset_file: str, setting: str = "output_pat
     return folder
 
 
-class FolderLock:
-    """The right to write into a folder, held until the process ends, however it ends.
+@contextlib.contextmanager
+def locked_run_dir(output_path: str, dataset_file: str) -> Iterator[Path]:
+    """`make_run_dir` with a `FolderLock` of rank 0 for the duration of the block."""
+    folder = make_run_dir(output_path, dataset_file)
+    with FolderLock(folder) if is_main() else contextlib.nullcontext():
+        yield folder
 
-    The lock is one of the operating system on the file `.lock`, not the file itself: what a crashed run leaves behind
-    locks nobody out, and neither do the processes that loaded data for it.
+
+class FolderLock:
+    """The right to write into a folder, held until `release`, the end of a `with` block, or the end of the process.
+
+    The operating system holds the lock on the file `.lock`: it does not outlive a process that was killed, and the
+    file itself locks nobody out.
     """
 
     def __init__(self, folder: Path) -> None:
         """Take the lock, and remove the temporary files of runs that were killed.
 
         Raises:
-            UserError: where another run has it.
+            UserError: if another run holds it.
         """
-        self._file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  closing it would give it up
+        self.folder, self._file = folder, folder / ".lock"
+        self._lock = FileLock(self._file)
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            raise UserError(f"another run is writing into {folder}: {holder}. Take another output_path") from error
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._file.flush()
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            holder = "another process"
+            with contextlib.suppress(OSError):  # Windows does not let others read a locked file
+                holder = self._file.read_text(encoding="utf-8").strip() or holder
+            raise UserError(f"another run is writing into {folder}: {holder}. Choose another output_path") from error
+        with contextlib.suppress(OSError):
+            self._file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         remove_temporary_files(folder)
+
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the lock up; a folder into which nothing was written is removed."""
+        with contextlib.suppress(OSError):
+            if os.listdir(self.folder) == [self._file.name]:
+                self._file.unlink()
+                self.folder.rmdir()
+        self._lock.release()

@@ -1,4 +1,4 @@
-"""A run that is told to make room: it finishes its step, saves, and ends with a status that says so."""
+"""Preemption: a run that receives a signal finishes its step, saves, and exits with a status of its own."""
 
 import contextlib
 import os
@@ -10,19 +10,21 @@ from types import FrameType
 from utils.distributed import any_rank, started_by_torchrun
 
 EXIT_PREEMPTED = 75
-"""The status of a run that was stopped by a signal and has saved: "try again later", as in sysexits.h."""
+"""The status of a run that was stopped by a signal and has saved: "try again later" in sysexits.h."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)  # Windows has no USR1
+)  # fmt: skip
 ECHO_SECONDS = 5.0
-"""A signal that comes again within this time is the same one, passed on by several: torchrun, SLURM, the terminal."""
+"""A second signal within this time is the same request, forwarded by torchrun, SLURM or the terminal."""
 
 
 class StopRequestedError(Exception):
-    """Raised between steps, in all processes alike, once one of them was told to stop."""
+    """Raised between steps, on all ranks alike, once one of them has received a signal."""
 
 
 class StopRequest:
-    """Whether one of `SIGNALS` has come. Another one after `ECHO_SECONDS` ends the process at once."""
+    """Whether one of `SIGNALS` was received. Another one after `ECHO_SECONDS` ends the process at once."""
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -30,8 +32,8 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals in the place of whoever took them before."""
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        """Handle the signals; the previous handlers are restored at the end."""
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         try:
             yield
         finally:
@@ -39,11 +41,11 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise `StopRequestedError` where any process was told to stop; all processes call this together."""
+        """Raise `StopRequestedError` if any rank has received a signal; all ranks have to call this together."""
         if any_rank(self.name is not None):
             raise StopRequestedError
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.name is None:
             self.name, self._since = signal.Signals(number).name, time.monotonic()
         elif time.monotonic() - self._since > ECHO_SECONDS:
@@ -52,5 +54,5 @@ class StopRequest:
 
 
 def preempted_status() -> int:
-    """The exit status of a run that has saved on request; 0 for torchrun, which starts anew whatever failed."""
+    """The exit status of a preempted run; 0 under torchrun, which would restart any other status as a failure."""
     return 0 if started_by_torchrun() else EXIT_PREEMPTED

@@ -11,13 +11,13 @@ from utils.distributed import is_main
 
 
 class TensorBoard:
-    """Curves, pictures and texts over the steps, written by process 0; the others' are not kept."""
+    """Curves, figures and texts over the steps; only rank 0 writes."""
 
     def __init__(self, folder: Path) -> None:
         self._writer = SummaryWriter(str(folder)) if is_main() else None
 
     def __enter__(self) -> "TensorBoard":
-        self._hook, threading.excepthook = threading.excepthook, _ignore_system_errors
+        self._hook, threading.excepthook = threading.excepthook, _ignore_os_errors
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -26,13 +26,14 @@ class TensorBoard:
                 self._writer.close()
         threading.excepthook = self._hook
 
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        """One point of a curve."""
+    def add_scalars(self, values: dict[str, float], step: int) -> None:
+        """One point of each curve."""
         if self._writer is not None:
-            self._writer.add_scalar(name, value, step)
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
 
     def add_figure(self, name: str, figure: Any, step: int) -> None:
-        """A picture; the figure is closed."""
+        """A matplotlib figure, which is closed."""
         if self._writer is not None:
             self._writer.add_figure(name, figure, step)
 
@@ -42,7 +43,7 @@ class TensorBoard:
             self._writer.add_text(name, text)
 
 
-def _ignore_system_errors(arguments: threading.ExceptHookArgs) -> None:
-    """TensorBoard writes in a thread and raises the thread's errors again where the next point is added."""
+def _ignore_os_errors(arguments: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread; an error there is raised again where the next point is added."""
     if not isinstance(arguments.exc_value, OSError):
         threading.__excepthook__(arguments)

@@ -1,53 +1,91 @@
-"""How a training is validated: draws of the averaged model on the validation split, with the same noise every time."""
+"""Validation: the averaged model on the validation split, with the same noise every time."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from matplotlib.figure import Figure
-
+from checkpoints.files import LAST
 from datasets import AnnotatedDataset
-from datasets.loading import evaluation_batches, evenly_spaced_indices
-from evaluation import Predictor, Scores, model_samples, references, sample_panel, score
+from datasets.loading import evenly_spaced_indices
+from evaluation.evaluate import baselines, score, score_model
+from evaluation.image_metrics import METRICS
+from evaluation.panels import sample_panel
+from evaluation.predictors import model_samples
+from evaluation.results import Result
 from models import CCDM
-from utils.schema import TrainSettings
+from training.settings import TrainSettings
+from training.state import TrainState
+from training.tensorboard import TensorBoard
+from utils.distributed import is_main
+from utils.logs import LOGGER
 
 
 class Validation:
-    """The validation split and how it is scored.
+    """Validates a training on its validation split.
 
     Args:
         data: the split.
         settings: of the training.
-        between: called before every batch by all processes alike; what it raises ends the validation.
+        board: receives the curves and the panel of samples.
+        folder: of the run, for checkpoints.
+        before_batch: called by all ranks before every batch; an exception of it ends the validation.
     """
 
-    def __init__(self, data: AnnotatedDataset, settings: TrainSettings, between: Callable[[], None]) -> None:
-        self.data, self.settings, self.between = data, settings, between
+    def __init__(
+        self,
+        data: AnnotatedDataset,
+        settings: TrainSettings,
+        board: TensorBoard,
+        folder: Path,
+        before_batch: Callable[[], None],
+    ) -> None:
+        self.data, self.settings, self.before_batch = data, settings, before_batch
+        self.board, self.folder = board, folder
 
-    def draws_of(self, model: CCDM) -> Predictor:
-        """Label maps drawn as the settings say."""
-        settings = self.settings
-        return model_samples(model.eval(), settings.samples, settings.sampling, settings.seed, settings.max_batch_size)
+    def is_due(self, state: TrainState, total_steps: int) -> bool:
+        """Whether a validation is scheduled after this step and has not been done; the last step has one."""
+        scheduled = state.step % self.settings.validation_freq == 0 or state.step == total_steps
+        return scheduled and state.validated < state.step
 
-    def on_subset(self, model: CCDM) -> Scores:
-        """Scores on the images that every validation sees."""
-        return self._score(self.draws_of(model), self.settings.dataset_val_max_size)
-
-    def panel(self, model: CCDM) -> Figure:
-        """Some images with their annotators and draws."""
-        indices = evenly_spaced_indices(len(self.data), self.settings.n_validation_images)
-        (batch,) = evaluation_batches(self.data, indices, len(indices), workers=0)
-        return sample_panel(batch, self.draws_of(model)(batch))
+    def run(self, state: TrainState) -> None:
+        """Score the averaged model on a fixed subset; save the checkpoint, also as one of the best if it is."""
+        result = self._score(state.average.model, self.settings.dataset_val_max_size)
+        state.validated = state.step
+        for name, better in result.headline_metrics:
+            value = result.mean(name, result.num_samples[-1])
+            self.board.add_scalars({f"val/{name}_{result.num_samples[-1]}": value}, state.step)
+            if name not in state.best or better * value > better * state.best[name]:
+                state.best[name] = value
+                state.save(self.folder / f"best_{name}.pt")
+        state.save(self.folder / LAST)
+        LOGGER.info("step %d: %s  on %d validation images", state.step, _headline(result), len(result.images))
+        if self.settings.n_validation_images > 0 and is_main():
+            self.board.add_figure("val/samples", self._panel(state.average.model), state.step)
 
     def table(self, model: CCDM) -> str:
-        """Scores on the whole split, beside the oracle (where there is one) and the baselines."""
-        lines = [f"validation split, all {len(self.data)} images:"]
-        for name, predictor in {"model": self.draws_of(model), **references(self.data, self.settings.samples)}.items():
-            scores = self._score(predictor, None)
-            (n,) = scores.counts
-            ged, hm_iou = scores.mean("ged", n), scores.mean("hm_iou", n)
-            lines.append(f"  {name:14s} GED{n:<3d} {ged:.4f}   HM-IoU{n:<3d} {hm_iou:.4f}")
-        return "\n".join(lines)
+        """The scores of the model and the baselines on the whole split."""
+        results = {"model": self._score(model, None)}
+        indices, num_samples = evenly_spaced_indices(len(self.data), None), self.settings.num_samples
+        for name, predictor in baselines(self.data, num_samples).items():
+            results[name] = score(predictor, self.data, indices, [num_samples], before_batch=self.before_batch)
+        lines = [f"  {name:14s} {_headline(result)}" for name, result in results.items()]
+        return "\n".join([f"validation split, all {len(self.data)} images:", *lines])
 
-    def _score(self, predictor: Predictor, limit: int | None) -> Scores:
-        indices = evenly_spaced_indices(len(self.data), limit)
-        return score(predictor, self.data, indices, [self.settings.samples], between=self.between)
+    def _score(self, model: CCDM, limit: int | None) -> Result:
+        settings = self.settings
+        return score_model(
+            model, self.data, evenly_spaced_indices(len(self.data), limit), [settings.num_samples], settings.sampling,
+            settings.seed, max_batch_size=settings.max_batch_size, before_batch=self.before_batch,
+        )  # fmt: skip
+
+    def _panel(self, model: CCDM) -> object:
+        settings = self.settings
+        predictor = model_samples(
+            model, settings.num_samples, settings.sampling, settings.seed, settings.max_batch_size
+        )
+        return sample_panel(self.data, evenly_spaced_indices(len(self.data), settings.n_validation_images), predictor)
+
+
+def _headline(result: Result) -> str:
+    """The metrics that select checkpoints, as one line."""
+    n = result.num_samples[-1]
+    return "  ".join(f"{METRICS[name].title}{n} {result.mean(name, n):.4f}" for name, _ in result.headline_metrics)

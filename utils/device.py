@@ -1,5 +1,7 @@
 """Choosing a device by name."""
 
+import os
+
 import torch
 
 from utils.distributed import local_rank, world_size
@@ -31,3 +33,10 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and world_size() > 1:
         torch.cuda.set_device(device)  # the device that NCCL uses in this process
     return device
+
+
+def set_deterministic(enabled: bool) -> None:
+    """Choose whether PyTorch uses only deterministic algorithms; to be called before CUDA is used."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is initialised
+    torch.use_deterministic_algorithms(enabled)
+    torch.backends.cudnn.deterministic = enabled

@@ -1,42 +1,54 @@
-"""From a YAML file and a command line to checked settings, with messages that help where something is wrong."""
+"""From a YAML file and `key=value` arguments to validated settings.
 
-import difflib
+A file holds settings and, under `recipes`, more settings for each dataset module; the recipe `default` is for modules
+without one of their own. A key is set either at the top level or in the recipes, so that an edit always takes effect.
+"""
+
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
+from utils.config import Config, validate
 from utils.errors import UserError
 
-SettingsType = TypeVar("SettingsType", bound=BaseModel)
+SettingsType = TypeVar("SettingsType", bound=Config)
+
+DEFAULT_RECIPE = "default"
 _EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def load_settings(schema: type[SettingsType], arguments: Sequence[str], default_file: str) -> SettingsType:
-    """Settings from `[FILE.yml] [key=value ...]`, checked against `schema`.
+    """Settings from `[FILE.yml] [key=value ...]`; see `load_settings_and_recipe`."""
+    return load_settings_and_recipe(schema, arguments, default_file)[0]
 
-    The file's settings come first, then what its `recipes` hold for the chosen `dataset_file`, then the overrides.
+
+def load_settings_and_recipe(
+    schema: type[SettingsType], arguments: Sequence[str], default_file: str
+) -> tuple[SettingsType, str]:
+    """Settings from `[FILE.yml] [key=value ...]`, and where they come from, for the log.
+
+    The recipe of the chosen `dataset_file` is added to the file's settings; the arguments override both.
 
     Raises:
         UserError: naming the key, what was expected, and the nearest name that exists.
     """
-    file, overrides = _split_arguments(arguments, default_file)
-    common = read_yaml(file)
-    recipes = common.pop("recipes", {})
+    file, overrides = _split_arguments(schema, arguments, default_file)
+    settings = read_yaml(file)
+    recipes = settings.pop("recipes", {})
     if not isinstance(recipes, dict) or not all(isinstance(recipe, dict) for recipe in recipes.values()):
-        raise UserError(f"{file}: `recipes` must map names of data sets to settings")
-    changes = [_parse_override(text) for text in overrides]
-    settings = dict(common)
-    for keys, value in changes:
-        if keys == ["dataset_file"]:
-            settings["dataset_file"] = value
-    settings = _merge(settings, recipes.get(str(settings.get("dataset_file")), {}))
-    for keys, value in changes:
-        settings = _merge(settings, _nested(keys, value))
-    return check_settings(schema, settings, str(file))
+        raise UserError(f"{file}: `recipes` must map dataset modules to settings")
+    _check_set_once(settings, recipes, file)
+    dataset_file = str(dict(overrides).get("dataset_file", settings.get("dataset_file")))
+    name = dataset_file if dataset_file in recipes else DEFAULT_RECIPE
+    settings = _merge(settings, recipes.get(name, {}))
+    for key, value in overrides:
+        settings = _merge(settings, _nested(key, value))
+    source = f"{file}, recipe {name}" if name in recipes else str(file)
+    return validate(schema, settings, str(file)), source
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -54,44 +66,60 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # recursion: what contains itself
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold settings as `key: value` lines; it holds {_describe(content)}")
+        raise UserError(f"{path} must hold settings as `key: value` lines; it holds {str(content)[:60]!r}")
     return content
 
 
-def check_settings(schema: type[SettingsType], settings: Mapping[str, Any], source: str) -> SettingsType:
-    """`settings` as an object of `schema`; `source` names where they come from in the message."""
-    try:
-        return schema.model_validate(dict(settings))
-    except ValidationError as error:
-        lines = [_explain(schema, problem) for problem in error.errors(include_url=False)]
-        raise UserError(f"{source}: " + "\n  ".join(lines)) from error
-
-
-def _split_arguments(arguments: Sequence[str], default_file: str) -> tuple[Path, list[str]]:
-    files = [text for text in arguments if "=" not in text]
+def _split_arguments(
+    schema: type[Config], arguments: Sequence[str], default_file: str
+) -> tuple[Path, list[tuple[str, Any]]]:
+    files = [text for text in arguments if not _is_override(schema, text)]
     if len(files) > 1:
         raise UserError(f"expected one settings file, got {', '.join(files)}; overrides are written key=value")
-    return Path(files[0] if files else default_file), [text for text in arguments if "=" in text]
+    overrides = [_parse_override(text) for text in arguments if _is_override(schema, text)]
+    return Path(files[0] if files else default_file), overrides
 
 
-def _parse_override(text: str) -> tuple[list[str], Any]:
+def _is_override(schema: type[Config], text: str) -> bool:
+    """Whether an argument is `key=value` and not the path of a settings file, which may contain `=` too."""
+    key, equals, _ = text.partition("=")
+    looks_like_file = text.endswith((".yml", ".yaml")) and key.partition(".")[0] not in schema.model_fields
+    return bool(equals) and not looks_like_file and not os.path.isfile(text)
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
     if not all(key.split(".")):
         raise UserError(f"override {text!r}: expected key=value, for example optim.learning_rate=3e-4")
     try:
-        return key.split("."), _numbers(yaml.safe_load(value))
+        return key, _numbers(yaml.safe_load(value))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"override {text!r}: the value is not valid YAML") from error
 
 
-def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
-    for key in reversed(keys):
-        value = {key: value}
+def _check_set_once(settings: Mapping[str, Any], recipes: Mapping[str, Any], file: Path) -> None:
+    for name, recipe in recipes.items():
+        for key in _keys_of_both(settings, recipe):
+            raise UserError(f"{file}: `{key}` is set at the top level and in the recipe {name}; set it in one place")
+
+
+def _keys_of_both(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys that are set in both; mappings share a key only if they share one inside."""
+    for key in one.keys() & other.keys():
+        if isinstance(one[key], dict) and isinstance(other[key], dict):
+            yield from _keys_of_both(one[key], other[key], f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
     return dict(value)
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`changes` laid over `base`, mapping by mapping."""
+    """`base` with `changes`, mapping by mapping."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
@@ -108,33 +136,3 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, str) and _EXPONENT_WITHOUT_POINT.fullmatch(value):
         return float(value)
     return value
-
-
-def _explain(schema: type[BaseModel], problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        names = [name for name in all_keys(schema) if not path.startswith(f"{name}.")]
-        close = difflib.get_close_matches(path, names, n=1, cutoff=0.5) or [
-            name for name in names if name.split(".")[-1] == path.split(".")[-1]
-        ]
-        hint = f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(names)}"
-        return f"unknown key `{path}`; {hint}"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if problem["type"] == "value_error":
-        return f"`{path}`: {message}" if path else message
-    return f"`{path}` {message}, but it is {_describe(problem['input'])}"
-
-
-def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
-    """The names of all settings and groups of settings, as on the command line."""
-    keys = []
-    for name, field in schema.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += all_keys(field.annotation, f"{prefix}{name}.")
-        keys.append(prefix + name)
-    return keys
-
-
-def _describe(value: Any) -> str:
-    text = repr(value)
-    return "nothing" if value is None else text if len(text) <= 60 else text[:57] + "..."

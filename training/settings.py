@@ -1,0 +1,106 @@
+"""The settings of ddpm_train.py: what can be set, the values that make sense, and what each setting means."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from diffusion.samplers import SamplingConfig
+from models.dino import EncoderConfig
+from models.runtime import RuntimeOptions
+from utils.config import Config
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class PolynomialDecay(Config):
+    """How the learning rate decays over the whole training."""
+
+    power: float = Field(1.0, gt=0, description="power of the polynomial; 1 is linear")
+    min_lr: float = Field(1e-6, ge=0, description="learning rate at the end of training")
+
+
+class OptimSettings(Config):
+    """Adam and its learning rate."""
+
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate at the start")
+    lr_params: PolynomialDecay = PolynomialDecay()
+    max_grad_norm: float | None = Field(None, gt=0, description="gradients of a larger norm are scaled down to it")
+
+    @model_validator(mode="after")
+    def _floor_below_start(self) -> "OptimSettings":
+        if self.lr_params.min_lr > self.learning_rate:
+            raise ValueError(f"lr_params.min_lr is above learning_rate ({self.learning_rate:g})")
+        return self
+
+
+class FeatureSettings(EncoderConfig):
+    """A DINO encoder, whose features are the network's second condition, and where they join."""
+
+    target_layer: Positive = Field(10, description="input block of the network where the features join")
+    weights: str | None = Field(None, description="file with the encoder's weights; null downloads them from the hub")
+
+
+class TrainSettings(RuntimeOptions):
+    """The settings of ddpm_train.py."""
+
+    output_path: str = Field("./logs/${DATASET}_${NOW}", description="folder of the run")
+    load_from: str | None = Field(
+        None, description="checkpoint to resume; auto: the newest intact one in output_path, if there is one"
+    )
+    init_from: str | None = Field(
+        None,
+        description="checkpoint, ours or an official one, whose (averaged) weights and network a new training starts "
+        "from, unless load_from finds one to resume",
+    )
+    seed: Seed = Field(0, description="seed of weights, order, augmentation and noise")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    deterministic: bool = Field(
+        False,
+        description="deterministic algorithms, which can be slower; a resumed training gives the same bits on the same "
+        "machine with the same number of processes: always on a CPU, on CUDA only with this",
+    )
+
+    dataset_file: str = Field("datasets.synthetic", description="module of the dataset, by its dotted name")
+    dataset_params: dict[str, Any] = Field({}, description="arguments of its get_dataset")
+    dataset_pipeline_train: list[str] = Field([], description="augmentations, in order; see datasets/transforms.py")
+    dataset_val_max_size: Positive | None = Field(None, description="images of the validation subset; null takes all")
+    cache: Literal["memory", "device"] | None = Field(
+        None, description="where training images are kept after the first read; null reads them on demand"
+    )
+    class_weights: list[float] | Literal["uniform", "weighted"] | None = Field(
+        None, description="weight of each class in the loss; uniform and weighted leave void out, null is 1 for all"
+    )
+    mp_loaders: NotNegative = Field(2, description="worker processes that load data")
+
+    batch_size: Positive = Field(64, description="images per step, over all processes")
+    gradient_accumulation: Positive = Field(1, description="parts in which a batch is computed, to save memory")
+    use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
+    max_epochs: Positive = Field(2000, description="passes over the training split")
+    optim: OptimSettings = OptimSettings()
+    polyak_alpha: float = Field(
+        0.9999, ge=0, lt=1, description="decay of the bias-corrected exponential moving average of the weights"
+    )
+    max_nonfinite_steps: NotNegative = Field(0, description="non-finite steps tolerated before aborting")
+
+    network: str = Field("models.unet", description="module of the network, by its dotted name")
+    network_params: dict[str, Any] = Field({}, description="arguments of its get_network")
+    process: str = Field(
+        "diffusion.uniform",
+        description="module of the process, by its dotted name; diffusion.classifier trains a pixel-wise classifier",
+    )
+    process_params: dict[str, Any] = Field({}, description="arguments of its get_process")
+    feature_cond_encoder: FeatureSettings | None = Field(
+        None, description="encoder whose features are a second condition; null is none"
+    )
+
+    validation_freq: Positive = Field(2500, description="steps between validations")
+    checkpoint_freq: Positive | None = Field(None, description="steps between checkpoints besides those at validation")
+    display_freq: Positive = Field(100, description="steps between log lines")
+    num_samples: Positive = Field(16, description="label maps sampled per image in validation")
+    sampling: SamplingConfig = SamplingConfig()
+    max_batch_size: Positive | None = Field(
+        None, description="label maps that go through the network at once in sampling; null suits the device"
+    )
+    n_validation_images: NotNegative = Field(4, description="images in the validation panel")

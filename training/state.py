@@ -1,0 +1,72 @@
+"""The state of a training: everything that changes from step to step, and that a checkpoint has to restore."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checkpoints.files import save_checkpoint
+from checkpoints.weights import load_weights
+from models import CCDM
+from training.ema import ExponentialMovingAverage
+from training.nonfinite import NonFiniteGuard, NonFiniteSteps
+from training.settings import TrainSettings
+from utils.distributed import is_main
+
+
+class TrainState:
+    """The state of a training, which saves and restores itself.
+
+    Args:
+        model: on its device.
+        settings: of the training.
+        description: the other entries of a checkpoint, which say what was trained on which data.
+
+    Attributes:
+        step: optimiser steps done.
+        validated: the step of the last validation.
+        best: the best value of each validation metric.
+    """
+
+    def __init__(self, model: CCDM, settings: TrainSettings, description: Mapping[str, Any]) -> None:
+        self.model, self.description = model, description
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.optim.learning_rate, fused=True)
+        self.average = ExponentialMovingAverage(model, settings.polyak_alpha)
+        self.guard = NonFiniteGuard(model.device)
+        self.step = self.validated = 0
+        self.best: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain data."""
+        return {
+            "model": self.model.state_dict(),
+            **self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "validated": self.validated,
+            "best": self.best,
+            "nonfinite_steps": list(self.guard.read()),
+        }
+
+    def load_state_dict(self, contents: Mapping[str, Any]) -> None:
+        """Continue from the contents of a checkpoint of the same model.
+
+        Raises:
+            UserError: for weights of another network.
+        """
+        load_weights(self.model, contents["model"])
+        self.average.load_state_dict(contents)
+        self.optimizer.load_state_dict(contents["optimizer"])
+        self.step, self.best = contents["step"], dict(contents["best"])
+        self.validated = contents.get("validated", self.step)
+        self.guard.restore(NonFiniteSteps(*contents.get("nonfinite_steps", ())))
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, atomically; only rank 0 does.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
+        if is_main():
+            save_checkpoint(path, {**self.description, **self.state_dict()})
