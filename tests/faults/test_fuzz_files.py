@@ -32,7 +32,8 @@ from tests.faults.fuzzing import changed, inputs, plain, seeds, survives, values
 
 PREDICTION_OPTIONS = [
     "--tile=4", "--tile=0", "--steps=51", "--sampler=ddpm", "--sampler=ddim", "--num-samples=-1", "--seed=x",
-    "nowhere.png", "--weights=no.pth", "--network=os", "--device=tpu", "--out=pictures/x.png", "--what", "pictures", "[", "*",
+    "nowhere.png", "--weights=no.pth", "--network=os", "--device=tpu", "--out=pictures/x.png", "--what", "pictures", "[",
+    "*",
 ]  # fmt: skip
 
 
@@ -46,14 +47,15 @@ def test_checkpoint_with_other_bytes(bench: Path, finished_run: Path, data_folde
 
 
 ENTRIES = [
-    "settings", "network", "process", "encoder", "preprocessing", "model", "average", "num_averaged", "optimizer", "step",
-    "best", "validated", "nonfinite_steps", "format_version",
+    "settings", "network", "process", "encoder", "preprocessing", "model", "average", "num_averaged", "optimizer",
+    "step", "best", "validated", "nonfinite_steps", "format_version",
 ]  # fmt: skip
 
 
 @given(
-    names=st.lists(st.sampled_from(ENTRIES), min_size=1, max_size=2), new=values | st.builds(torch.zeros, st.integers(0, 3)), inside=st.booleans(),
-    setting=st.sampled_from(["load_from", "init_from"]),
+    names=st.lists(st.sampled_from(ENTRIES), min_size=1, max_size=2),
+    new=values | st.builds(torch.zeros, st.integers(0, 3)),
+    inside=st.booleans(), setting=st.sampled_from(["load_from", "init_from"]),
 )  # fmt: skip
 @inputs(200)
 def test_checkpoint_with_other_contents(
