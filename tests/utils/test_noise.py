@@ -1,10 +1,11 @@
-"""Keyed noise: a function of key and position that statistics cannot tell from independent draws.
+"""Keyed noise: a function of key and position that statistical tests cannot tell from independent draws.
 
-The keys are fixed, so every test gives the same result on every run. A p-value counts as fine above 1e-4 and a
-z-score below 4.5: with the few hundred that are looked at, good noise stays inside and poor noise falls far outside.
+The keys are fixed, so every test gives the same result on every run. A p-value above 1e-4 and a z-score below 4.5 pass:
+with the few hundred that are computed, good noise stays within these bounds and bad noise is far outside.
 """
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from utils import noise
-from utils.noise import derive_key, exponential, uniform
+from utils.noise import derive_key, exponential, image_keys, seed_from, uniform
 
 FINE = 1e-4
 FINE_Z = 4.5
@@ -37,18 +38,26 @@ PAIRS = {
 }
 
 per_keys = pytest.mark.parametrize("keys", KEYS.values(), ids=KEYS.keys())
-per_pair = pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS.keys())
 
 
-def z_of_correlation(a: Tensor, b: Tensor) -> float:
-    """The correlation of two series of uniforms, in standard errors."""
-    return float(((a.double() - 0.5) * (b.double() - 0.5)).mean()) * 12 * math.sqrt(a.numel())
+def p_uniform(u: Tensor) -> float:
+    return float(stats.kstest(u.double().flatten().numpy(), "uniform").pvalue)
 
 
-def p_of_pairs(a: Tensor, b: Tensor, bins: int = 16) -> float:
-    """Chi-square test that pairs of uniforms fill the unit square evenly."""
-    cell = (a * bins).long() * bins + (b * bins).long()
-    return float(stats.chisquare(torch.bincount(cell.flatten(), minlength=bins * bins)).pvalue)
+def p_even(cells: Tensor, number: int) -> float:
+    """Chi-square test that all cells are equally frequent."""
+    return float(stats.chisquare(torch.bincount(cells.flatten(), minlength=number)).pvalue)
+
+
+def check_independent(a: Tensor, b: Tensor) -> None:
+    """Check that two series of uniforms are uncorrelated, and that their pairs fill the unit square evenly."""
+    assert abs(float(((a.double() - 0.5) * (b.double() - 0.5)).mean())) * 12 * math.sqrt(a.numel()) < FINE_Z
+    assert p_even((a * 16).long() * 16 + (b * 16).long(), 256) > FINE
+
+
+def check_half(bits: Tensor, z: float = FINE_Z) -> None:
+    """Check that every bit (the axes after the first) is set half of the time."""
+    assert float((bits.double().mean(0) - 0.5).abs().max()) * 2 * math.sqrt(len(bits)) < z
 
 
 def top_bits(u: Tensor) -> Tensor:
@@ -57,90 +66,66 @@ def top_bits(u: Tensor) -> Tensor:
 
 
 @per_keys
-def test_uniforms_are_uniform(keys: Tensor) -> None:
+def test_uniforms_are_uniform_in_every_bit(keys: Tensor) -> None:
     for u in uniform(keys, (N,)):
-        assert stats.kstest(u.double().numpy(), "uniform").pvalue > FINE
-        assert stats.chisquare(torch.bincount((u * 1000).long(), minlength=1000)).pvalue > FINE
-        assert stats.chisquare(torch.bincount((u * 7).long(), minlength=7)).pvalue > FINE
+        assert p_uniform(u) > FINE
+        assert p_even((u * 1000).long(), 1000) > FINE
+        assert p_even((u * 7).long(), 7) > FINE
+        check_half(top_bits(u))
 
 
 @per_keys
 def test_a_few_uniforms_of_each_of_many_keys_are_uniform(keys: Tensor) -> None:
-    """Across keys rather than positions."""
     many = (keys[:, None] + torch.arange(2000) * 3).flatten()
-    u = uniform(many, (3,))
-    for position in range(3):
-        assert stats.kstest(u[:, position].double().unique().numpy(), "uniform").pvalue > FINE
-    derived = uniform(derive_key(many), (3,))
-    assert stats.kstest(derived.double().flatten().numpy(), "uniform").pvalue > FINE
-
-
-@per_keys
-def test_every_bit_is_balanced(keys: Tensor) -> None:
-    frequency = top_bits(uniform(keys, (N,))).double().mean(1)
-    assert float((frequency - 0.5).abs().max()) * 2 * math.sqrt(N) < FINE_Z
+    for u in uniform(many, (3,)).T:
+        assert p_uniform(u.unique()) > FINE
+    assert p_uniform(uniform(derive_key(many), (3,))) > FINE
 
 
 @per_keys
 def test_neighbours_are_independent(keys: Tensor) -> None:
     u = uniform(keys, (256, 256))
-    shifts = {"right": (0, 1), "down": (1, 0), "diagonal": (1, 1), "two": (0, 2), "far": (16, 0), "half": (128, 0)}
-    for rows, columns in shifts.values():
+    for rows, columns in ((0, 1), (1, 0), (1, 1), (0, 2), (16, 0), (128, 0)):
         here, there = u[:, : 256 - rows, : 256 - columns], u[:, rows:, columns:]
         for a, b in zip(here, there, strict=True):
-            assert abs(z_of_correlation(a, b)) < FINE_Z
-            assert p_of_pairs(a, b) > FINE
+            check_independent(a, b)
 
 
-@per_pair
+@pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS.keys())
 def test_related_keys_give_unrelated_noise(one: Tensor, other: Tensor) -> None:
     a, b = uniform(one, (N,))[0], uniform(other, (N,))[0]
-    assert abs(z_of_correlation(a, b)) < FINE_Z
-    assert p_of_pairs(a, b) > FINE
+    check_independent(a, b)
     assert float((a == b).double().mean()) < 1e-3
-    differ = (top_bits(a) != top_bits(b)).double().mean(0)
-    assert float((differ - 0.5).abs().max()) * 2 * math.sqrt(N) < FINE_Z
+    check_half(top_bits(a) != top_bits(b))
 
 
-def test_streams_of_derived_keys_are_no_shifted_copies() -> None:
-    """The correlation at every lag, by Fourier transform, between the streams of consecutive samples."""
-    u = uniform(derive_key(0, "image", torch.arange(8)), (N,)).double() - 0.5
-    spectrum = torch.fft.rfft(u)
-    for i in range(8):
-        for j in range(i + 1, 8):
+def test_streams_are_not_shifted_copies() -> None:
+    """The correlations of streams at every lag, by Fourier transform."""
+    keys = torch.cat([derive_key(0, "image", torch.arange(8)), torch.tensor([1000, 1001])])
+    spectrum = torch.fft.rfft(uniform(keys, (N,)).double() - 0.5)
+    for i in range(len(keys)):
+        for j in range(i, len(keys)):
             z = torch.fft.irfft(spectrum[i] * spectrum[j].conj(), n=N) * 12 / math.sqrt(N)
-            # the largest of 65 536 z-scores is about 4.5; a shifted copy has 256
-            assert float(z.abs().max()) < 6.5
-    own = torch.fft.irfft(spectrum.abs() ** 2, n=N)[:, 1:] * 12 / math.sqrt(N)
-    assert float(own.abs().max()) < 6.5
+            # the largest of 65,536 z-scores is about 4.5, that of a shifted copy 256
+            assert float(z[int(i == j) :].abs().max()) < 6.5
 
 
-def test_positions_are_hashed_whatever_the_shape() -> None:
-    keys = derive_key(torch.arange(3))
-    flat = uniform(keys, (24,))
-    assert flat.dtype == torch.float32
-    assert torch.equal(uniform(keys, (2, 3, 4)), flat.view(3, 2, 3, 4))
-    assert torch.equal(uniform(keys, (10,)), flat[:, :10])
-
-
-def test_noise_does_not_depend_on_the_batch() -> None:
+@pytest.mark.parametrize("draw", [uniform, exponential])
+def test_noise_depends_on_key_and_position_alone(draw: Callable[..., Tensor]) -> None:
     keys = derive_key(torch.arange(7))
-    alone = torch.cat([uniform(key[None], (5, 6)) for key in keys])
-    assert torch.equal(uniform(keys, (5, 6)), alone)
-    assert torch.equal(exponential(keys, (5, 6)), torch.cat([exponential(key[None], (5, 6)) for key in keys]))
-
-
-def test_noise_draws_from_no_global_stream() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = uniform(derive_key(torch.arange(2)), (5,))
+    flat = draw(keys, (24,))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert torch.equal(uniform(derive_key(torch.arange(2)), (5,)), first)
+    assert flat.dtype == torch.float32
+    assert torch.equal(draw(keys, (2, 3, 4)), flat.view(7, 2, 3, 4))
+    assert torch.equal(draw(keys, (10,)), flat[:, :10])
+    assert torch.equal(torch.cat([draw(key[None], (24,)) for key in keys]), flat)
 
 
-def test_noise_is_the_same_for_ever() -> None:
-    """Known answers, worked out with Python's integers from the published constants."""
+def test_noise_has_known_answers() -> None:
+    """The numbers must never change; they are computed with Python's integers from the published constants."""
 
     def mix32(x: int) -> int:
         for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
@@ -161,8 +146,7 @@ def test_noise_is_the_same_for_ever() -> None:
 
 
 @pytest.mark.parametrize("bits", [0, 1, -1, -2, 2**31 - 1, -(2**31)])
-def test_neither_zero_nor_one_can_occur(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the ends of what 32 bits can be, signed or not."""
+def test_neither_zero_nor_one_occurs(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise, "_random_bits", lambda key, shape: torch.full((1, *shape), bits, dtype=torch.int32))
     key = torch.zeros(1, dtype=torch.int64)
     u = float(uniform(key, (1,)))
@@ -171,11 +155,10 @@ def test_neither_zero_nor_one_can_occur(bits: int, monkeypatch: pytest.MonkeyPat
     assert 0 < float(exponential(key, (1,))) < 17
 
 
-def test_small_uniforms_keep_their_frequency() -> None:
-    """Events of probability 1e-6 happen as often as they should: counts within four standard deviations."""
+def test_rare_events_keep_their_frequency() -> None:
+    """Events of probability 1e-6 are as frequent as they should be, within four standard deviations."""
     u = uniform(derive_key("small", torch.arange(8)), (1 << 20,))
     assert 0 < float(u.min()) < 1e-6
-    assert float(u.max()) < 1
     for probability in (1e-6, 1e-5, 1e-4, 1e-3):
         expected = probability * u.numel()
         assert abs(int((u < probability).sum()) - expected) < 4 * math.sqrt(expected) + 1
@@ -190,17 +173,91 @@ def test_exponentials_are_exponential(keys: Tensor) -> None:
 
 
 def test_small_exponentials_are_as_precise_as_large_ones() -> None:
-    """The smallest decide races between rare classes: below 1e-3 they are uniform to first order, without steps."""
-    x = exponential(derive_key("race", torch.arange(4)), (1 << 20,)).double()
+    """The smallest decide between rare classes: below 1e-3 they are uniform to first order, without steps."""
+    key = derive_key("race", torch.arange(4))
+    x, u = exponential(key, (1 << 20,)).double(), uniform(key, (1 << 20,)).double()
     small = x[x < 1e-3]
     assert abs(len(small) - 1e-3 * x.numel()) < 4 * math.sqrt(1e-3 * x.numel())
-    conditional = -torch.expm1(-small) / -math.expm1(-1e-3)
-    assert stats.kstest(conditional.numpy(), "uniform").pvalue > FINE
+    assert p_uniform(-torch.expm1(-small) / -math.expm1(-1e-3)) > FINE
     assert len(small.unique()) > 0.99 * len(small)
-    u = uniform(derive_key("race", torch.arange(4)), (1 << 20,)).double()
     torch.testing.assert_close(x, -torch.log1p(-u), rtol=1e-6, atol=0)
 
 
-def test_streams_of_neighbouring_raw_keys_are_not_shifted_copies() -> None:
-    u = uniform(torch.tensor([1000, 1001]), (1000,))
-    assert not torch.isin(u[0], u[1]).any()
+def test_keys_from_integers_and_from_tensors_agree_and_broadcast() -> None:
+    values = [0, 1, -1, 255, -(2**63), 2**63 - 1, 2**32]
+    together = derive_key(7, torch.tensor(values), "step", 3)
+    assert together.dtype == torch.int64
+    for value, key in zip(values, together, strict=True):
+        assert torch.equal(derive_key(7, value, "step", 3), key)
+        assert torch.equal(derive_key(torch.tensor(7), torch.tensor(value), "step", torch.tensor(3)), key)
+    assert torch.equal(derive_key(2**64 - 1), derive_key(-1))
+    assert torch.equal(derive_key(torch.tensor([3], dtype=torch.uint8)), derive_key(torch.tensor([3])))
+    keys = derive_key(1, torch.arange(3)[:, None], torch.arange(4))
+    assert keys.shape == (3, 4)
+    assert int(keys[2, 1]) == int(derive_key(1, 2, 1))
+
+
+def test_keys_depend_on_order_number_and_purpose_of_their_parts() -> None:
+    parts: list[tuple[int | str, ...]] = [(), (0,), (0, 0), (1,), (1, 2), (2, 1), (1, 2, 0), ("a",), ("b",), ("a", 1)]
+    parts += [(1, "a"), ("ab",), ("a", "b"), ("",), ("1",)]
+    assert len({int(derive_key(*part)) for part in parts}) == len(parts)
+
+
+def test_keys_of_a_large_grid_do_not_collide() -> None:
+    keys = derive_key(torch.arange(-500, 500)[:, None], torch.arange(-500, 500))
+    assert len(keys.unique()) == keys.numel()
+
+
+def test_every_bit_of_a_part_changes_half_of_the_key() -> None:
+    values, bit = torch.arange(4096) * 7919, torch.arange(64)
+    flipped = derive_key(values[:, None] ^ (torch.ones(64, dtype=torch.int64) << bit))
+    check_half(((derive_key(values)[:, None] ^ flipped)[..., None] >> bit) & 1, z=5)
+
+
+def test_seeds_are_keys_without_their_sign() -> None:
+    seeds = [seed_from("epoch", i) for i in range(200)]
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert len(set(seeds)) == 200
+    assert seeds[3] == int(derive_key("epoch", 3)) % 2**63
+
+
+IMAGE = torch.rand(3, 9, 11, generator=torch.Generator().manual_seed(0))
+
+
+def test_image_keys_do_not_depend_on_batch_layout_and_dtype() -> None:
+    images = IMAGE + torch.arange(7)[:, None, None, None]
+    keys = image_keys(images)
+    assert keys.dtype == torch.int64
+    assert torch.equal(keys, torch.cat([image_keys(image[None]) for image in images]))
+    assert torch.equal(keys, image_keys(images.transpose(1, 2).contiguous().transpose(1, 2)))
+    assert torch.equal(keys, image_keys(images.double()))
+    assert torch.equal(image_keys(images * 0), image_keys(images * -0.0))
+    assert len(keys.unique()) == 7
+
+
+def test_image_keys_depend_on_the_last_bit_of_every_pixel() -> None:
+    changed = IMAGE.flatten().expand(IMAGE.numel(), -1).clone()
+    changed.diagonal().copy_(torch.nextafter(IMAGE.flatten(), torch.tensor(2.0)))
+    keys = image_keys(torch.cat([IMAGE[None], changed.view(-1, *IMAGE.shape)]))
+    assert len(keys.unique()) == IMAGE.numel() + 1
+
+
+def test_image_keys_depend_on_the_positions_of_pixels_and_on_the_shape() -> None:
+    swaps = [IMAGE]
+    for pair in torch.combinations(torch.arange(0, IMAGE.numel(), 7)):
+        swaps.append(IMAGE.clone())
+        swaps[-1].view(-1)[pair] = IMAGE.view(-1)[pair.flip(0)]
+    assert len(image_keys(torch.stack(swaps)).unique()) == len(swaps)
+    image = IMAGE[None, ..., :9]
+    views = [image, image.flip(-1), image.flip(-2), image.rot90(1, (-2, -1)), image.flip(1), image * 2, image * 0]
+    assert len({int(image_keys(view)) for view in views}) == len(views)
+    assert len({int(image_keys(torch.zeros(1, 1, side, side))) for side in range(1, 20)}) == 19
+
+
+def test_image_keys_are_spread_evenly() -> None:
+    """Images that differ in one pixel have keys of which every bit changes half of the time."""
+    images = torch.zeros(4096, 1, 4, 4)
+    images[:, 0, 2, 1] = torch.arange(4096)
+    keys = image_keys(images)
+    check_half((keys[:, None] >> torch.arange(64)) & 1)
+    assert p_uniform(uniform(keys, (1,))) > FINE
