@@ -6,7 +6,9 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ import pytest
 
 import ddpm_eval
 import ddpm_train
-from checkpoints.files import load_checkpoint
+from checkpoints.files import load_checkpoint, newest_intact
 from tests import tiny
-from tests.tiny import same
+from tests.processes import start_forked
 from training.validation import Validation
-from utils.errors import run_script
+from utils.errors import EXIT_USER_ERROR, run_script
 
 LONG = os.environ.get("CCDM_FAULTS") == "long"
 STATE = ("model", "average", "num_averaged", "optimizer", "step", "best", "validated", "nonfinite_steps")
@@ -28,8 +30,6 @@ CHANGES = (
 )  # fmt: skip
 STEPS = 60
 
-Run = Callable[[], None]
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything in this folder as a fault test."""
@@ -38,21 +38,65 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("faults")
 
 
-def training_in(data: Path | None, folder: Path, *changes: str) -> Run:
-    """A run of the training script in that folder, which resumes what it finds there."""
+@dataclass(frozen=True)
+class Trial:
+    """A training in a folder, which resumes what it finds there."""
 
-    def run() -> None:
+    data: Path | None
+    folder: Path
+    expected: dict[str, Any]
+    capsys: pytest.CaptureFixture[str]
+
+    def run(self, *changes: str) -> None:
+        """Run the training script to its end."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["ddpm_train.py", *tiny.train_argv(data, folder, *CHANGES, *changes)])
+            argv = tiny.train_argv(self.data, self.folder, *CHANGES, *changes)
+            patch.setattr(sys, "argv", ["ddpm_train.py", *argv])
             run_script(ddpm_train.main, None)
 
-    return run
+    def start(self, *changes: str) -> BaseProcess:
+        """Run the training script in a process of its own."""
+        return start_forked(lambda: self.run(*changes))
+
+    def refusal(self, *changes: str) -> str:
+        """The message with which the training ends."""
+        with pytest.raises(SystemExit) as ended:
+            self.run(*changes)
+        assert ended.value.code == EXIT_USER_ERROR
+        error = self.capsys.readouterr().err
+        assert "Traceback" not in error
+        return error.rpartition("error: ")[2]
+
+    def finish(self) -> None:
+        """Resume, and check that the training ends as it should."""
+        self.run()
+        self.check_end()
+
+    def check_end(self) -> None:
+        """Check that the training ended in the expected state, bit by bit, and left no temporary files."""
+        ended = load_checkpoint(self.folder / "last.pt")
+        assert ended["step"] == STEPS
+        assert [name for name in STATE if not tiny.same(ended[name], self.expected[name])] == []
+        assert list(self.folder.glob(".*.tmp")) == []
+
+    def saved_step(self) -> int:
+        """The step of the newest checkpoint."""
+        path = newest_intact(self.folder) if self.folder.exists() else None
+        return 0 if path is None else int(load_checkpoint(path)["step"])
+
+
+@pytest.fixture(scope="session")
+def undisturbed(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The last checkpoint of an undisturbed training."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ddpm_train.main(tiny.train_argv(data_folder, folder, *CHANGES))
+    return load_checkpoint(folder / "last.pt")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The run folder."""
-    return tmp_path / "run"
+def trial(data_folder: Path, tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> Trial:
+    """A training that has not started."""
+    return Trial(data_folder, tmp_path / "run", undisturbed, capsys)
 
 
 @pytest.fixture
@@ -65,22 +109,6 @@ def slowed(monkeypatch: pytest.MonkeyPatch) -> None:
         return train_step(*arguments)
 
     monkeypatch.setattr(ddpm_train, "train_step", slow_step)
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The last checkpoint of an undisturbed training."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    training_in(data_folder, folder)()
-    return load_checkpoint(folder / "last.pt")
-
-
-def check_same_end(folder: Path, uninterrupted: dict[str, Any]) -> None:
-    """Check that the training in that folder ended in the same state, bit by bit, and left no temporary files."""
-    ended = load_checkpoint(folder / "last.pt")
-    assert ended["step"] == STEPS
-    assert [name for name in STATE if not same(ended[name], uninterrupted[name])] == []
-    assert list(folder.glob(".*.tmp")) == []
 
 
 def wait_for(path: Path) -> None:

@@ -31,9 +31,8 @@ from tests.faults.conftest import trap
 from tests.faults.fuzzing import changed, inputs, plain, seeds, survives, values
 
 PREDICTION_OPTIONS = [
-    "--tile=4", "--tile=0", "--steps=51", "--sampler=ddpm", "--sampler=ddim", "--num-samples=-1", "--seed=x",
-    "nowhere.png", "--weights=no.pth", "--network=os", "--device=tpu", "--out=pictures/x.png", "--what", "pictures", "*",
-    "[",
+    "--tile=4", "--tile=0", "--steps=51", "--sampler=ddpm", "--sampler=ddim", "--num-samples=-1", "--seed=x", "[", "*",
+    "--weights=no.pth", "--network=os", "--device=tpu", "--out=pictures/x.png", "--what", "pictures", "nowhere.png",
 ]  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import ddpm_train
-from checkpoints.files import load_checkpoint, newest_intact
-from tests.faults.conftest import LONG, STEPS, check_same_end, training_in, wait_for
-from tests.processes import run_forked, start_forked
+from checkpoints.files import load_checkpoint
+from tests.faults.conftest import LONG, STEPS, Trial, wait_for
+from tests.processes import run_forked
 from training.signals import EXIT_PREEMPTED
 from training.validation import Validation
 from utils.errors import EXIT_USER_ERROR
@@ -21,56 +21,45 @@ from utils.errors import EXIT_USER_ERROR
 KILLS = 50 if LONG else 6
 
 
-def saved_step(folder: Path) -> int:
-    path = newest_intact(folder) if folder.exists() else None
-    return 0 if path is None else int(load_checkpoint(path)["step"])
-
-
-def test_training_survives_being_killed_at_any_moment(
-    data_folder: Path, folder: Path, uninterrupted: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_survives_being_killed_at_any_moment(trial: Trial) -> None:
     generator, kills, ends, saved = random.Random(0), 0, 0, 0
     while kills < KILLS:
-        process = start_forked(training_in(data_folder, folder))
+        process = trial.start()
         process.join(timeout=generator.uniform(0.1, 2.0))
         if process.exitcode is None:
             process.kill()
             process.join()
             kills += 1
-            assert saved_step(folder) >= saved, "a checkpoint was lost"
-            saved = saved_step(folder)
+            assert trial.saved_step() >= saved, "a checkpoint was lost"
+            saved = trial.saved_step()
         else:
             assert process.exitcode == 0
-            check_same_end(folder, uninterrupted)
-            shutil.rmtree(folder)
+            trial.check_end()
+            shutil.rmtree(trial.folder)
             ends, saved = ends + 1, 0
-    training_in(data_folder, folder)()
-    check_same_end(folder, uninterrupted)
-    with capsys.disabled():
+    trial.finish()
+    with trial.capsys.disabled():
         print(f"\n{kills} of {kills} kills survived; {ends + 1} trainings ended like the undisturbed one")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.usefixtures("slowed")
-def test_signal_saves_the_current_step(
-    data_folder: Path, folder: Path, uninterrupted: dict[str, Any], number: signal.Signals
-) -> None:
-    process = start_forked(training_in(data_folder, folder, "checkpoint_freq=null"))
-    wait_for(folder / "best_ged.pt")
+def test_signal_saves_the_current_step(trial: Trial, number: signal.Signals) -> None:
+    process = trial.start("checkpoint_freq=null")
+    wait_for(trial.folder / "best_ged.pt")
     assert process.pid is not None
     os.kill(process.pid, number)
     time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)  # torchrun and SLURM may both forward it
     process.join(timeout=180)
     assert process.exitcode == EXIT_PREEMPTED
-    assert 17 <= load_checkpoint(folder / "last.pt")["step"] < STEPS
-    assert "stopped after step" in (folder / "log.txt").read_text().splitlines()[-1]
-    training_in(data_folder, folder)()
-    check_same_end(folder, uninterrupted)
+    assert 17 <= trial.saved_step() < STEPS
+    assert "stopped after step" in (trial.folder / "log.txt").read_text().splitlines()[-1]
+    trial.finish()
 
 
 def test_validation_that_a_signal_interrupts_is_repeated_by_the_next_run(
-    data_folder: Path, folder: Path, uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validate = Validation.run
 
@@ -81,15 +70,14 @@ def test_validation_that_a_signal_interrupts_is_repeated_by_the_next_run(
     with monkeypatch.context() as patch:
         patch.setattr(Validation, "run", interrupted)
         with pytest.raises(SystemExit):
-            training_in(data_folder, folder)()
-    stopped = load_checkpoint(folder / "last.pt")
+            trial.run()
+    stopped = load_checkpoint(trial.folder / "last.pt")
     assert (stopped["step"], stopped["validated"]) == (17, 0)
-    training_in(data_folder, folder)()
-    check_same_end(folder, uninterrupted)
+    trial.finish()
 
 
 def test_death_of_one_process_stops_the_others_and_fewer_can_resume(
-    data_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_step = ddpm_train.train_step
 
@@ -100,41 +88,35 @@ def test_death_of_one_process_stops_the_others_and_fewer_can_resume(
 
     with monkeypatch.context() as patch:
         patch.setattr(ddpm_train, "train_step", dying)
-        statuses = run_forked(3, training_in(data_folder, folder))
-    assert statuses == [EXIT_USER_ERROR, -signal.SIGKILL, EXIT_USER_ERROR]
-    assert saved_step(folder) == 4
-    assert run_forked(2, training_in(data_folder, folder)) == [0, 0]
-    assert saved_step(folder) == STEPS
+        assert run_forked(3, trial.run) == [EXIT_USER_ERROR, -signal.SIGKILL, EXIT_USER_ERROR]
+    assert trial.saved_step() == 4
+    assert run_forked(2, trial.run) == [0, 0]
+    assert trial.saved_step() == STEPS
 
 
 @pytest.mark.usefixtures("slowed")
-def test_death_of_a_data_loading_process_ends_the_run_with_a_message(
-    data_folder: Path, folder: Path, uninterrupted: dict[str, Any]
-) -> None:
-    process = start_forked(training_in(data_folder, folder, "mp_loaders=2"))
-    wait_for(folder / "last.pt")
+def test_death_of_a_data_loading_process_ends_the_run_with_a_message(trial: Trial) -> None:
+    process = trial.start("mp_loaders=2")
+    wait_for(trial.folder / "last.pt")
     loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(loaders) == 2
     os.kill(int(loaders[0]), signal.SIGKILL)
     process.join(timeout=180)
     assert process.exitcode == EXIT_USER_ERROR
-    training_in(data_folder, folder)()
-    check_same_end(folder, uninterrupted)
+    trial.finish()
 
 
 @pytest.mark.usefixtures("slowed")
-def test_folder_is_locked_for_other_runs_until_its_run_is_killed(
-    data_folder: Path, folder: Path, uninterrupted: dict[str, Any]
-) -> None:
-    first = start_forked(training_in(data_folder, folder, "mp_loaders=2"))
-    wait_for(folder / "last.pt")
-    second = start_forked(training_in(data_folder, folder))
+def test_folder_is_locked_for_other_runs_until_its_run_is_killed(trial: Trial) -> None:
+    first = trial.start("mp_loaders=2")
+    wait_for(trial.folder / "last.pt")
+    second = trial.start()
     second.join(timeout=180)
     assert second.exitcode == EXIT_USER_ERROR
     assert first.exitcode is None
     first.kill()
     first.join()
-    third = start_forked(training_in(data_folder, folder))  # the data loading processes of the first may still run
+    third = trial.start()  # the data loading processes of the first may still run
     third.join(timeout=300)
     assert third.exitcode == 0
-    check_same_end(folder, uninterrupted)
+    trial.check_end()

@@ -5,15 +5,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from checkpoints.files import load_checkpoint, newest_intact
-from tests.faults.conftest import check_same_end, training_in, wait_for
-from tests.processes import start_forked
-from utils.errors import EXIT_USER_ERROR, UserError
+from tests.faults.conftest import Trial, wait_for
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -21,50 +20,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system in memory with room for few checkpoints."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting is not allowed here")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def refusal(data_folder: Path | None, folder: Path, capsys: pytest.CaptureFixture[str], *changes: str) -> str:
-    """The message with which the training ends."""
-    with pytest.raises(SystemExit) as ended:
-        training_in(data_folder, folder, *changes)()
-    assert ended.value.code == EXIT_USER_ERROR
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return error.rpartition("error: ")[2]
-
-
-def test_full_disk_leaves_an_undamaged_checkpoint(
-    data_folder: Path,
-    small_disk: Path,
-    tmp_path: Path,
-    uninterrupted: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    folder = small_disk / "run"
+def test_full_disk_leaves_an_undamaged_checkpoint(trial: Trial, small_disk: Path) -> None:
+    full = replace(trial, folder=small_disk / "run")
     (small_disk / "other").write_bytes(bytes(2 * 2**20))
-    assert "is the disk full?" in refusal(data_folder, folder, capsys)
-    assert newest_intact(folder) is not None
-    assert list(folder.glob(".*.tmp")) == []
-    shutil.copytree(folder, tmp_path / "elsewhere")
-    training_in(data_folder, tmp_path / "elsewhere")()
-    check_same_end(tmp_path / "elsewhere", uninterrupted)
+    assert "is the disk full?" in full.refusal()
+    assert newest_intact(full.folder) is not None
+    assert list(full.folder.glob(".*.tmp")) == []
+    shutil.copytree(full.folder, trial.folder)
+    trial.finish()
 
 
 @pytest.mark.parametrize("number", [1, 2, 5, 9])
 def test_failed_write_leaves_an_undamaged_checkpoint(
-    data_folder: Path,
-    folder: Path,
-    uninterrupted: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    number: int,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     fsync, calls = os.fsync, iter(range(1, 1000))
 
@@ -75,80 +50,64 @@ def test_failed_write_leaves_an_undamaged_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing)
-        assert "cannot be written: No space left on device" in refusal(data_folder, folder, capsys)
-    assert (newest_intact(folder) is None) == (number <= 2)  # the first file contains the settings
-    training_in(data_folder, folder)()
-    check_same_end(folder, uninterrupted)
+        assert "cannot be written: No space left on device" in trial.refusal()
+    assert (newest_intact(trial.folder) is None) == (number <= 2)  # the first file contains the settings
+    trial.finish()
 
 
 @pytest.fixture
-def half(data_folder: Path, folder: Path) -> Path:
-    """The folder of a training that was killed halfway."""
-    process = start_forked(training_in(data_folder, folder))
-    wait_for(folder / "previous.pt")
+def half(trial: Trial) -> Trial:
+    """A training that was killed halfway."""
+    process = trial.start()
+    wait_for(trial.folder / "previous.pt")
     process.kill()
     process.join()
-    return folder
+    return trial
 
 
 def damage(path: Path, how: str) -> None:
     """Truncate the file, change a byte in the middle of its weights, or empty it."""
     whole = path.read_bytes()
-    if how == "changed":
-        middle = len(whole) // 2
-        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 64]) + whole[middle + 1 :])
-    else:
-        path.write_bytes(whole[: {"truncated": len(whole) // 2, "empty": 0}[how]])
+    middle = len(whole) // 2
+    changed = whole[:middle] + bytes([whole[middle] ^ 64]) + whole[middle + 1 :]
+    path.write_bytes({"changed": changed, "truncated": whole[:middle], "empty": b""}[how])
 
 
 @pytest.mark.parametrize("how", ["truncated", "changed", "empty"])
-def test_damaged_checkpoint_is_skipped_for_the_previous_one(
-    data_folder: Path, half: Path, uninterrupted: dict[str, Any], how: str
-) -> None:
-    damage(half / "last.pt", how)
-    assert newest_intact(half) == half / "previous.pt"
-    training_in(data_folder, half)()
-    check_same_end(half, uninterrupted)
+def test_damaged_checkpoint_is_skipped_for_the_previous_one(half: Trial, how: str) -> None:
+    damage(half.folder / "last.pt", how)
+    assert newest_intact(half.folder) == half.folder / "previous.pt"
+    half.finish()
 
 
-def test_training_with_only_damaged_checkpoints_does_not_start_again(
-    data_folder: Path, half: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_with_only_damaged_checkpoints_does_not_start_again(half: Trial) -> None:
     for name in ("last.pt", "previous.pt"):
-        damage(half / name, "changed")
-    before = {path: path.read_bytes() for path in half.glob("*.pt")}
-    assert "has no undamaged checkpoint" in refusal(data_folder, half, capsys)
-    assert {path: path.read_bytes() for path in half.glob("*.pt")} == before
+        damage(half.folder / name, "changed")
+    before = {path: path.read_bytes() for path in half.folder.glob("*.pt")}
+    assert "has no undamaged checkpoint" in half.refusal()
+    assert {path: path.read_bytes() for path in half.folder.glob("*.pt")} == before
 
 
 @pytest.mark.parametrize("fate", ["missing", "truncated"])
 def test_lost_data_file_ends_the_run_with_a_message_and_once_restored_it_resumes(
-    data_folder: Path,
-    half: Path,
-    tmp_path: Path,
-    uninterrupted: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
-    fate: str,
+    half: Trial, data_folder: Path, tmp_path: Path, fate: str
 ) -> None:
-    moved = tmp_path / "data"
-    moved.mkdir()
     (file,) = data_folder.glob("*.hdf5")
-    lost = moved / file.name
+    lost = tmp_path / "data" / file.name
     if fate == "truncated":
+        lost.parent.mkdir()
         lost.write_bytes(file.read_bytes()[:-1000])
     data = ["dataset_file=datasets.lidc", f"dataset_params={{path: '{lost}'}}"]
-    assert str(lost) in refusal(None, half, capsys, *data)
-    training_in(data_folder, half)()
-    check_same_end(half, uninterrupted)
+    assert str(lost) in replace(half, data=None).refusal(*data)
+    half.finish()
 
 
-def test_checkpoints_of_a_finished_run_are_the_two_newest_and_the_best(
-    data_folder: Path, half: Path, uninterrupted: dict[str, Any]
-) -> None:
-    training_in(data_folder, half)()
-    assert {path.stem for path in half.glob("*.pt")} == {"last", "previous", "best_ged", "best_hm_iou"}
-    assert load_checkpoint(half / "previous.pt")["step"] <= load_checkpoint(half / "last.pt")["step"]
+def test_finished_run_keeps_the_two_newest_checkpoints_and_the_best(half: Trial) -> None:
+    half.run()
+    assert {path.stem for path in half.folder.glob("*.pt")} == {"last", "previous", "best_ged", "best_hm_iou"}
+    steps = [load_checkpoint(half.folder / f"{name}.pt")["step"] for name in ("previous", "last")]
+    assert steps == sorted(steps)
+    for name in ("last", "previous"):
+        damage(half.folder / f"{name}.pt", "empty")
     with pytest.raises(UserError, match="no undamaged checkpoint"):
-        for name in ("last", "previous"):
-            damage(half / f"{name}.pt", "empty")
-        newest_intact(half)
+        newest_intact(half.folder)
