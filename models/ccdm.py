@@ -145,7 +145,8 @@ class CCDM(nn.Module):
         Raises:
             UserError: for more steps than the process has, impossible numbers, or images of the wrong shape.
         """
-        images = images.to(self.device)
+        _check_numbers(num_samples=num_samples, max_batch_size=max_batch_size)
+        images = self._on_device(images)
         labels = torch.empty((len(images), num_samples, *_size(images)), dtype=torch.uint8, device=images.device)
         total = torch.zeros((len(images), self.process.num_classes, *_size(images)), device=images.device)
         for chunk in self.iter_samples(
@@ -170,9 +171,8 @@ class CCDM(nn.Module):
         keys: Tensor | None = None,
     ) -> Iterator[SampleChunk]:
         """Yield the samples of `sample` in chunks, with the probabilities of every sample; arguments as there."""
-        if num_samples < 1 or (max_batch_size is not None and max_batch_size < 1):
-            raise UserError(f"num_samples ({num_samples}) and max_batch_size ({max_batch_size}) must be at least 1")
-        images, sampling = images.to(self.device), sampling.resolve(self.process)
+        _check_numbers(num_samples=num_samples, max_batch_size=max_batch_size)
+        images, sampling = self._on_device(images), sampling.resolve(self.process)
         denoiser_of = self._denoisers(images, tile, max_batch_size)
         sample_keys = self._sample_keys(images, num_samples, seed, keys).flatten()
         num_classes = self.process.num_classes
@@ -196,7 +196,7 @@ class CCDM(nn.Module):
         Yields:
             t and x_t (uint8, B x H x W): x_T first, the finished label map at t = 0 last.
         """
-        images = images.to(self.device)
+        images = self._on_device(images)
         keys = self._sample_keys(images, 1, seed, None)[:, 0]
         denoiser = self._denoisers(images, None, None)(torch.arange(len(images), device=images.device))
         yield self.process.time_steps, prior_sample(self.process, keys, _size(images))
@@ -206,6 +206,7 @@ class CCDM(nn.Module):
     @torch.no_grad()
     def bits_per_pixel(self, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
         """The bound on -log2 p(label map | image) per pixel, float64 of shape B (T network calls)."""
+        images, labels = self._on_device(images), labels.to(self.device)
         keys, features = derive_key(seed, image_keys(images)), self.features(images)
         return bits_per_pixel(self.process, lambda x_t, t: self(x_t, t, images, features), labels, keys)
 
@@ -226,10 +227,21 @@ class CCDM(nn.Module):
 
         return denoiser
 
+    def _on_device(self, images: Tensor) -> Tensor:
+        if images.dim() != 4:
+            raise UserError(f"images have shape {tuple(images.shape)}, but B x channels x H x W is expected")
+        return images.to(self.device)
+
     def _sample_keys(self, images: Tensor, num_samples: int, seed: int, keys: Tensor | None) -> Tensor:
         """One key per image and sample: int64, B x S."""
-        keys = image_keys(images) if keys is None else keys
+        keys = image_keys(images) if keys is None else keys.to(images.device)
         return derive_key(seed, keys[:, None], torch.arange(num_samples, device=images.device))
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise UserError(f"{name} is {number}; it must be at least 1")
 
 
 def _size(images: Tensor) -> tuple[int, int]:

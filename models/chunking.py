@@ -15,7 +15,7 @@ _PIXELS = {"cuda": 2**20, "cpu": 2**15}
 
 def default_chunk_size(height: int, width: int, device: torch.device) -> int:
     """Number of label maps that keeps the device busy; more would take more memory but no less time."""
-    return max(1, _PIXELS[device.type] // (height * width))
+    return max(1, _PIXELS.get(device.type, _PIXELS["cpu"]) // (height * width))
 
 
 def run_in_chunks(run: Callable[[Tensor], Result], items: Tensor, size: int) -> Iterator[Result]:

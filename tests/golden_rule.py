@@ -1,4 +1,4 @@
-"""The rule that makes the weights and inputs behind the golden numbers, and the files that hold the numbers.
+"""The rule that generates the weights and inputs of the golden results, and the files that contain the results.
 
 Everything is a sine or a remainder of the flattened index i = 0, 1, 2, ... in C order, computed in float64 and then
 cast to float32, so that two programs that share nothing but this text agree on a network of millions of parameters.
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -48,8 +48,13 @@ def parameter(name: str, shape: Sequence[int]) -> Tensor:
 
 
 def state_dict(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """The parameters of a whole network."""
+    """The parameters with these names and shapes."""
     return {name: parameter(name, shape) for name, shape in shapes.items()}
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a network, which may be on the meta device."""
+    return state_dict({name: tensor.shape for name, tensor in network.state_dict().items()})
 
 
 def real_input(shape: Sequence[int], salt: int) -> Tensor:

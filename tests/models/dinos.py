@@ -1,50 +1,53 @@
-"""A transformer of the real size with weights by the rule, and a network small enough to take its features."""
+"""A transformer of the real size with weights by the golden rule, and a small network that takes its features."""
 
 import functools
 
 import torch
 from torch import Tensor
 
-from models import CCDM, DinoEncoder, Encoder, EncoderConfig, FeatureCondition, FrozenEncoder, ProcessConfig, UNetConfig
+from checkpoints.encoder_weights import build_encoder
+from diffusion.uniform import get_process
+from models import CCDM, DinoEncoder, Encoder, EncoderConfig, FeatureCondition, FrozenEncoder, UNet, UNetConfig
 from tests import golden_rule
 
-SHAPE = EncoderConfig()
+CONFIG = EncoderConfig()
 TRAINED = EncoderConfig(train=True)
-NETWORK = UNetConfig(3, 3, 32, (1, 1, 1, 1), (), 1, feature=FeatureCondition(384, 8, 7))
-PROCESS = ProcessConfig(time_steps=50)
+FEATURE = FeatureCondition(channels=384, output_stride=8, target_layer=7)
+NETWORK = UNetConfig(
+    num_classes=3, image_channels=3, channel_mult=(1, 1, 1, 1), attention_resolutions=(), num_res_blocks=1,
+    feature=FEATURE,
+)  # fmt: skip
 SIDES = (16, 24)
 
 
 @functools.cache
 def weights(model: str = "dino_vits8") -> dict[str, Tensor]:
-    """Tensors under timm's names. The last block's alone would do for the shapes, but the file has all."""
+    """Tensors under timm's names."""
     with torch.device("meta"):
-        stride = 16 if model.endswith("16") else 8
-        shapes = {
-            name: p.shape
-            for name, p in DinoEncoder(EncoderConfig(model, output_stride=stride)).vit.state_dict().items()
-        }
-    return golden_rule.state_dict(shapes)
+        encoder = DinoEncoder(EncoderConfig(model=model, output_stride=8))
+    return golden_rule.weights_of(encoder.vit)
 
 
-def encoder(shape: EncoderConfig = SHAPE) -> DinoEncoder:
-    """A transformer that can be changed."""
-    made = DinoEncoder(shape)
-    made.vit.load_state_dict(weights(shape.model))
+def encoder(config: EncoderConfig = CONFIG) -> DinoEncoder:
+    """An encoder that a test may change."""
+    made = DinoEncoder(config)
+    made.vit.load_state_dict(weights(config.model))
     return made
 
 
 @functools.cache
 def frozen() -> FrozenEncoder:
-    """A transformer that nothing changes."""
-    return FrozenEncoder(encoder())
+    """A shared encoder."""
+    made = build_encoder(CONFIG, weights())
+    assert isinstance(made, FrozenEncoder)
+    return made
 
 
 def model(its_encoder: Encoder | None = None) -> CCDM:
     """A model whose predictions depend on its features."""
-    made = CCDM(NETWORK, PROCESS, its_encoder or frozen())
-    made.unet.load_state_dict(golden_rule.state_dict({name: p.shape for name, p in made.unet.state_dict().items()}))
-    return made.eval()
+    network = UNet(NETWORK)
+    network.load_state_dict(golden_rule.weights_of(network))
+    return CCDM(network, get_process(3, time_steps=50), its_encoder or frozen()).eval()
 
 
 def images(number: int, seed: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-"""Packs that fill the device, and smaller ones where they do not fit."""
+"""Chunks that keep the device busy, and smaller ones where they do not fit."""
 
 import pytest
 import torch
@@ -7,36 +7,35 @@ from torch import Tensor
 from models.chunking import default_chunk_size, run_in_chunks
 
 
-def drawn_with_room_for(most: int, size: int) -> list[int]:
-    """The sizes of the packs that are drawn of 10 items on a device that holds `most` of them."""
+def chunk_sizes(room: int, size: int) -> list[int]:
+    """The sizes of the chunks in which 10 items are computed on a device with room for `room` of them."""
 
-    def draw(pack: Tensor) -> Tensor:
-        if len(pack) > most:
+    def run(chunk: Tensor) -> Tensor:
+        if len(chunk) > room:
             raise torch.OutOfMemoryError("no room")
-        return pack
+        return chunk
 
-    packs = list(run_in_chunks(draw, torch.arange(10), size))
-    assert torch.cat(packs).tolist() == list(range(10))
-    return [len(pack) for pack in packs]
-
-
-def test_everything_is_drawn_in_packs_of_the_size() -> None:
-    assert drawn_with_room_for(99, 4) == [4, 4, 2]
-    assert drawn_with_room_for(99, 99) == [10]
+    chunks = list(run_in_chunks(run, torch.arange(10), size))
+    assert torch.cat(chunks).tolist() == list(range(10))
+    return [len(chunk) for chunk in chunks]
 
 
-def test_pack_is_halved_until_it_fits_and_stays_so() -> None:
-    assert drawn_with_room_for(3, 99) == [2, 2, 2, 2, 2]
-    assert drawn_with_room_for(1, 3) == [1] * 10
+@pytest.mark.parametrize(
+    ("room", "size", "expected"), [(99, 4, [4, 4, 2]), (99, 99, [10]), (3, 99, [2] * 5), (1, 3, [1] * 10)]
+)
+def test_chunks_have_the_requested_size_and_are_halved_until_they_fit(
+    room: int, size: int, expected: list[int]
+) -> None:
+    assert chunk_sizes(room, size) == expected
 
 
 def test_one_item_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        drawn_with_room_for(0, 4)
+        chunk_sizes(0, 4)
 
 
-def test_larger_images_come_in_smaller_packs() -> None:
-    for name in ("cpu", "cuda"):
-        sizes = [default_chunk_size(side, side, torch.device(name)) for side in (32, 128, 512, 4096)]
-        assert sizes == sorted(sizes, reverse=True)
-        assert sizes[-1] == 1
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_chunks_of_larger_images_are_smaller(device: str) -> None:
+    sizes = [default_chunk_size(side, side, torch.device(device)) for side in (32, 128, 512, 4096)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 1

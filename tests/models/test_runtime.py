@@ -1,13 +1,13 @@
-"""Precision, layout and compiler: what `auto` chooses, and that the results stay what they were."""
+"""Precision, layout and compiler: what `auto` chooses, and that the results stay the same."""
 
 import pytest
 import torch
 
+from diffusion import SamplingConfig
 from diffusion.samplers import draw
 from models import CCDM
-from models.runtime import apply_runtime_options, resolve_auto
+from models.runtime import RuntimeOptions, apply_runtime_options, resolve_auto
 from tests import tiny
-from utils.schema import RuntimeOptions
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PLAIN = RuntimeOptions(precision="float32", compile=False, channels_last=False)
@@ -20,7 +20,7 @@ def logits_of(model: CCDM) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_takes_bfloat16_on_cuda_devices_that_have_it_and_never_on_a_cpu(
+def test_auto_is_bfloat16_on_cuda_devices_that_support_it_and_float32_on_cpus(
     native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
@@ -38,26 +38,26 @@ def test_auto_compiles_on_cuda_where_it_can(can_compile: bool, monkeypatch: pyte
     )
 
 
-def test_what_is_asked_for_stays() -> None:
+def test_explicit_options_are_kept() -> None:
     assert resolve_auto(PLAIN, CPU) == PLAIN
-    asked = RuntimeOptions(precision="bfloat16", compile=True, channels_last=True)
-    assert resolve_auto(asked, CPU) == asked
+    explicit = RuntimeOptions(precision="bfloat16", compile=True, channels_last=True)
+    assert resolve_auto(explicit, CPU) == explicit
 
 
 def test_channels_last_computes_the_same() -> None:
     plain, other = tiny.model(), apply_runtime_options(tiny.model(), PLAIN.model_copy(update={"channels_last": True}))
-    assert other.unet.out[-1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert other.network.out[-1].weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(logits_of(other), logits_of(plain), rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_rounds_the_network_and_nothing_else() -> None:
+def test_bfloat16_affects_only_the_network() -> None:
     plain, other = tiny.model(), apply_runtime_options(tiny.model(), PLAIN.model_copy(update={"precision": "bfloat16"}))
     assert logits_of(other).dtype == torch.bfloat16
     error = (logits_of(other).float() - logits_of(plain)).norm() / logits_of(plain).norm()
     assert 1e-3 < error < 0.03  # measured, emulated by PyTorch: 0.0144, and 0.0159 to 0.0172 for other weights
     assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
-    (*_, last) = other.trajectory(tiny.images(1), 3)
-    assert last.probabilities.dtype == torch.float32
+    (chunk,) = other.iter_samples(tiny.images(1), 1, SamplingConfig(steps=3))
+    assert chunk.probabilities.dtype == torch.float32
     labels = torch.zeros(1, tiny.SIDE, tiny.SIDE, dtype=torch.uint8)
     assert other.loss(tiny.images(1), labels, torch.tensor([1])).dtype == torch.float32
 
@@ -68,8 +68,8 @@ def test_compiled_network_computes_the_same() -> None:
     torch.testing.assert_close(logits_of(other), logits_of(plain), rtol=1e-4, atol=1e-5)
 
 
-def test_compiler_takes_loss_and_reverse_step_in_one_piece() -> None:
-    """Without code generation, which takes long: what is traced, and whether it computes the same."""
+def test_loss_and_reverse_step_compile_without_graph_breaks() -> None:
+    """Traced without code generation, which would take long."""
     model, images, keys = tiny.model(), tiny.images(3), torch.arange(3)
     labels = torch.randint(2, (3, tiny.SIDE, tiny.SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([1, 7, 50])
@@ -87,7 +87,7 @@ def test_checkpointing_gives_the_same_gradients() -> None:
     gradients = []
     for use_checkpoint in (False, True):
         model = tiny.model()
-        model.unet.use_checkpoint = use_checkpoint
+        model.network.use_checkpoint = use_checkpoint
         labels = torch.zeros(2, tiny.SIDE, tiny.SIDE, dtype=torch.uint8)
         model.loss(tiny.images(2), labels, torch.arange(2)).sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -95,10 +95,15 @@ def test_checkpointing_gives_the_same_gradients() -> None:
 
 
 def test_loss_and_samples_never_wait_for_the_device() -> None:
-    """On the meta device there is nothing to wait for: whoever asks for a value gets an error."""
+    """On the meta device, reading a value is an error."""
     model, meta = tiny.model().to("meta"), torch.device("meta")
     images = torch.empty(2, 1, tiny.SIDE, tiny.SIDE, device=meta)
     labels = torch.empty(2, tiny.SIDE, tiny.SIDE, dtype=torch.uint8, device=meta)
     keys = torch.empty(2, dtype=torch.int64, device=meta)
     model.loss(images, labels, keys).sum().backward()
-    assert model.sample(images, 3, 2, max_batch_size=4).labels.shape == (2, 3, tiny.SIDE, tiny.SIDE)
+    assert model.sample(images, 3, SamplingConfig(steps=2), max_batch_size=4).labels.shape == (
+        2,
+        3,
+        tiny.SIDE,
+        tiny.SIDE,
+    )

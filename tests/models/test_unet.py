@@ -1,15 +1,15 @@
-"""The U-Net: released weights mean the same here, and any image size and condition is taken or refused clearly."""
+"""The U-Net: released weights compute the same, and images and features of any size are handled or refused."""
 
-import dataclasses
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import Tensor
 
 from models.layers import time_embedding
-from models.unet import FeatureCondition, UNet, UNetConfig
+from models.unet import FeatureCondition, UNet, UNetConfig, get_network
 from tests import golden_rule
 from utils.errors import UserError
 
@@ -19,36 +19,42 @@ SMALL = UNetConfig(
 )
 
 
-def shape_of(settings: dict[str, Any]) -> UNetConfig:
-    """The golden network's arguments in our words."""
-    names = {field.name for field in dataclasses.fields(UNetConfig)} - {"feature"}
-    known = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items() if name in names
-    }
-    feature = settings["feature"]
-    if feature is not None:
-        feature = FeatureCondition(feature["channels"], feature["output_stride"], feature["target_layer"])
-    return UNetConfig(**known, feature=feature)
+def config_of(settings: dict[str, Any]) -> UNetConfig:
+    """The arguments of a golden network as a config."""
+    values = {name: value for name, value in settings.items() if name in UNetConfig.model_fields and name != "feature"}
+    if settings["feature"] is not None:
+        names = FeatureCondition.model_fields
+        values["feature"] = {name: value for name, value in settings["feature"].items() if name in names}
+    return UNetConfig(**values)
 
 
-def filled(shape: UNetConfig) -> UNet:
+def changed(config: UNetConfig, **values: Any) -> UNetConfig:
+    """A validated copy with other values."""
+    return UNetConfig(**{**dict(config), **values})
+
+
+def feature(channels: int, output_stride: int, target_layer: int) -> FeatureCondition:
+    return FeatureCondition(channels=channels, output_stride=output_stride, target_layer=target_layer)
+
+
+def filled(config: UNetConfig) -> UNet:
     """A network whose output depends on all of its input."""
-    network = UNet(shape).eval()
-    network.load_state_dict(golden_rule.state_dict({name: p.shape for name, p in network.state_dict().items()}))
+    network = UNet(config).eval()
+    network.load_state_dict(golden_rule.weights_of(network))
     return network
 
 
-def inputs(shape: UNetConfig, height: int, width: int, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(config: UNetConfig, height: int, width: int, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     """x_t, t and images."""
-    labels = golden_rule.label_input((batch, height, width), shape.num_classes, 1)
-    images = golden_rule.real_input((batch, shape.image_channels, height, width), 2)
+    labels = golden_rule.label_input((batch, height, width), config.num_classes, 1)
+    images = golden_rule.real_input((batch, config.image_channels, height, width), 2)
     return labels, torch.arange(1, batch + 1) * 60, images
 
 
 def without_padding(network: UNet, x_t: Tensor, t: Tensor, images: Tensor) -> Tensor:
-    """The network's blocks in a row, for sides that can be halved."""
-    embedding = network.time_embed(time_embedding(t, network.shape.base_channels))
-    h = torch.cat([F.one_hot(x_t, network.shape.num_classes).movedim(-1, 1).float(), images], dim=1)
+    """The blocks of the network in order, for sides that can be halved."""
+    embedding = network.time_embed(time_embedding(t, network.config.base_channels))
+    h = torch.cat([F.one_hot(x_t, network.config.num_classes).movedim(-1, 1).float(), images], dim=1)
     skips = []
     for block in network.input_blocks:
         h = block(h, embedding)
@@ -62,7 +68,7 @@ def without_padding(network: UNet, x_t: Tensor, t: Tensor, images: Tensor) -> Te
 @pytest.mark.parametrize("name", GOLDEN)
 def test_official_weights_load_strictly_and_in_order(name: str) -> None:
     settings = golden_rule.load(name).settings
-    network = UNet(shape_of(settings))
+    network = UNet(config_of(settings))
     ours = {key: list(value.shape) for key, value in network.state_dict().items()}
     assert list(ours.items()) == list(settings["state_dict"].items())
     network.load_state_dict(golden_rule.state_dict(settings["state_dict"]), strict=True)
@@ -71,17 +77,17 @@ def test_official_weights_load_strictly_and_in_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 @torch.no_grad()
-def test_official_outputs_are_met(name: str) -> None:
+def test_outputs_equal_those_of_the_official_code(name: str) -> None:
     golden = golden_rule.load(name)
-    settings, shape = golden.settings, shape_of(golden.settings)
-    network = UNet(shape).eval()
+    settings, config = golden.settings, config_of(golden.settings)
+    network = UNet(config).eval()
     network.load_state_dict(golden_rule.state_dict(settings["state_dict"]), strict=True)
     batch, height, width = settings["batch"], settings["height"], settings["width"]
-    labels, _, images = inputs(shape, height, width, batch)
+    labels, _, images = inputs(config, height, width, batch)
     features = None
-    if shape.feature is not None:
-        stride = shape.feature.output_stride
-        features = golden_rule.real_input((batch, shape.feature.channels, height // stride, width // stride), 3)
+    if config.feature is not None:
+        stride = config.feature.output_stride
+        features = golden_rule.real_input((batch, config.feature.channels, height // stride, width // stride), 3)
     probabilities = network(labels, torch.tensor(settings["timesteps"]), images, features).softmax(1)
     stride, expected = int(golden.arrays["stride"]), golden.arrays["probabilities"]
     assert float(expected.std()) > 0.01
@@ -89,7 +95,7 @@ def test_official_outputs_are_met(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "parameters"),
+    ("config", "parameters"),
     [
         (UNetConfig(num_classes=2), 9_056_610),
         (UNetConfig(num_classes=2, channel_mult=(1, 1, 2, 3, 4)), 5.70e6),
@@ -97,9 +103,9 @@ def test_official_outputs_are_met(name: str) -> None:
     ],
     ids=["LIDC", "official default", "Cityscapes"],
 )
-def test_networks_of_the_paper_have_their_size(shape: UNetConfig, parameters: float) -> None:
+def test_networks_of_the_paper_have_their_size(config: UNetConfig, parameters: float) -> None:
     with torch.device("meta"):
-        network = UNet(shape)
+        network = UNet(config)
     rel = 0 if isinstance(parameters, int) else 0.02
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(parameters, rel=rel)
 
@@ -114,7 +120,7 @@ def test_a_fresh_network_predicts_uniformly() -> None:
 
 
 def test_a_fresh_network_can_learn() -> None:
-    """The zeros it starts with let gradients through after a step or two, down to the first layer."""
+    """Gradients pass the layers initialised to zero after a step or two, down to the first layer."""
     torch.manual_seed(0)
     network = UNet(SMALL)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.05)
@@ -159,8 +165,8 @@ def test_output_depends_on_label_map_time_and_image() -> None:
     network = filled(SMALL)
     x_t, t, images = inputs(SMALL, 8, 8)
     logits = network(x_t, t, images)
-    for changed in (((x_t + 1) % 3, t, images), (x_t, t + 50, images), (x_t, t, -images)):
-        assert float((network(*changed) - logits).abs().max()) > 1e-3
+    for other in (((x_t + 1) % 3, t, images), (x_t, t + 50, images), (x_t, t, -images)):
+        assert float((network(*other) - logits).abs().max()) > 1e-3
     assert torch.equal(network(x_t.to(torch.uint8), t, images), logits)
 
 
@@ -175,38 +181,38 @@ def test_images_of_a_batch_do_not_mix() -> None:
 
 def with_features(target_layer: int) -> UNetConfig:
     """Features of 32 channels at the second level, whose residual blocks are input blocks 4 and 5."""
-    return dataclasses.replace(SMALL, num_res_blocks=2, feature=FeatureCondition(32, 2, target_layer))
+    return changed(SMALL, num_res_blocks=2, feature=feature(32, 2, target_layer))
 
 
 @pytest.mark.parametrize("target_layer", [4, 5])
 @torch.no_grad()
 def test_features_join_at_the_chosen_block(target_layer: int) -> None:
     network = filled(with_features(target_layer))
-    plain = UNet(dataclasses.replace(SMALL, num_res_blocks=2)).state_dict()
+    plain = UNet(changed(SMALL, num_res_blocks=2)).state_dict()
     wider = [name for name, p in network.state_dict().items() if name not in plain or p.shape != plain[name].shape]
     block = f"input_blocks.{target_layer}.0"
     norm = [f"{block}.in_layers.0.weight", f"{block}.in_layers.0.bias", f"{block}.in_layers.2.weight"]
     assert [name for name in wider if "skip_connection" not in name] == norm
     batch = inputs(SMALL, 8, 8)
     features = golden_rule.real_input((2, 32, 4, 4), 3)
-    changed = network(*batch, -features) - network(*batch, features)
-    assert float(changed.abs().max()) > 1e-3
+    difference = network(*batch, -features) - network(*batch, features)
+    assert float(difference.abs().max()) > 1e-3
 
 
-def test_released_networks_take_their_features_at_blocks_10_and_11() -> None:
-    cityscapes = UNetConfig(20, 3, 64, (1, 1, 2, 2, 4, 4))
+def test_features_of_released_networks_join_at_blocks_10_and_11() -> None:
+    cityscapes = UNetConfig(num_classes=20, image_channels=3, base_channels=64, channel_mult=(1, 1, 2, 2, 4, 4))
     assert [index for index, joint in cityscapes.joints().items() if joint.factor == 8] == [10, 11]
     for target_layer in (10, 11):
         with torch.device("meta"):
-            weights = UNet(dataclasses.replace(cityscapes, feature=FeatureCondition(384, 8, target_layer))).state_dict()
+            weights = UNet(changed(cityscapes, feature=feature(384, 8, target_layer))).state_dict()
         for block in (10, 11):
             extra = 384 if block == target_layer else 0
             assert len(weights[f"input_blocks.{block}.0.in_layers.0.weight"]) == 128 + extra
 
 
 def test_first_level_may_be_wider_than_the_base() -> None:
-    network = UNet(UNetConfig(3, 2, 32, (2, 1), (), 1))
-    assert network(*inputs(network.shape, 8, 8)).shape == (2, 3, 8, 8)
+    network = UNet(changed(SMALL, channel_mult=(2, 1), attention_resolutions=()))
+    assert network(*inputs(network.config, 8, 8)).shape == (2, 3, 8, 8)
     shapes = {name: tuple(p.shape) for name, p in network.state_dict().items()}
     assert shapes["time_embed.0.weight"] == (128, 32)
     assert shapes["input_blocks.0.0.weight"] == (64, 5, 3, 3)
@@ -214,20 +220,20 @@ def test_first_level_may_be_wider_than_the_base() -> None:
 
 
 @pytest.mark.parametrize(
-    ("feature", "message"),
+    ("condition", "message"),
     [
-        (FeatureCondition(32, 2, 3), "output_stride 2 cannot join at target_layer 3.*take 4 or 5"),
-        (FeatureCondition(32, 2, 1), "output_stride 2 cannot join at target_layer 1.*take 4 or 5"),
-        (FeatureCondition(32, 2, 99), "take 4 or 5"),
-        (FeatureCondition(32, 4, 4), "output_stride 4 cannot join at target_layer 4.*take 7 or 8"),
-        (FeatureCondition(32, 8, 7), "the network goes down to 4"),
-        (FeatureCondition(31, 2, 4), "31 channels of features joined to 32 at target_layer 4.*multiple of 32"),
-        (FeatureCondition(0, 2, 4), "0 channels of features"),
+        (feature(32, 2, 3), "output_stride 2 cannot join at target_layer 3.*choose 4 or 5"),
+        (feature(32, 2, 1), "output_stride 2 cannot join at target_layer 1.*choose 4 or 5"),
+        (feature(32, 2, 99), "choose 4 or 5"),
+        (feature(32, 4, 4), "output_stride 4 cannot join at target_layer 4.*choose 7 or 8"),
+        (feature(32, 8, 7), "the coarsest stride is 4"),
+        (feature(31, 2, 4), "31 feature channels joined to 32 at target_layer 4.*multiple of 32"),
+        (feature(0, 2, 4), "0 feature channels"),
     ],
 )
-def test_features_that_cannot_join_are_refused(feature: FeatureCondition, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        dataclasses.replace(SMALL, num_res_blocks=2, feature=feature)
+def test_features_that_cannot_join_are_refused(condition: FeatureCondition, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        changed(SMALL, num_res_blocks=2, feature=condition)
 
 
 def test_features_without_a_condition_are_refused() -> None:
@@ -246,29 +252,47 @@ def test_features_of_images_that_would_be_padded_are_refused(height: int, width:
 def test_wrong_features_are_refused_with_the_right_shape(shape: tuple[int, ...] | None) -> None:
     network = UNet(with_features(4))
     features = None if shape is None else torch.zeros(shape)
-    with pytest.raises(ValueError, match=r"input block 4 takes features of shape \(2, 32, 4, 4\)"):
+    with pytest.raises(UserError, match=r"input block 4 expects features of shape \(2, 32, 4, 4\)"):
         network(*inputs(SMALL, 8, 8), features)
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("values", "message"),
     [
-        ({"base_channels": 48}, "a level of 48 channels.*multiple of 32"),
-        ({"base_channels": 16, "channel_mult": (2, 3)}, "a level of 48 channels.*multiple of 32"),
-        ({"num_head_channels": 48}, "a level of 32 channels cannot be cut into heads of 48"),
-        ({"num_head_channels": 64, "channel_mult": (2, 3)}, "a level of 96 channels cannot be cut into heads of 64"),
+        ({"base_channels": 48}, "multiple of 32"),
+        ({"base_channels": 0}, "greater than or equal to 32"),
+        ({"channel_mult": ()}, "at least 1 item"),
+        ({"num_head_channels": 48}, "a level of 32 channels cannot be split into heads of 48"),
+        ({"num_head_channels": 64, "channel_mult": (2, 3)}, "a level of 96 channels cannot be split into heads of 64"),
+        ({"num_head_channels": -1, "num_heads": 3}, "a level of 32 channels cannot be split into 3 heads"),
     ],
 )
-def test_impossible_shapes_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        UNetConfig(num_classes=2, **settings)
+def test_impossible_configs_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        UNetConfig(num_classes=2, **values)
 
 
 @torch.no_grad()
-def test_heads_can_be_counted_or_sized() -> None:
-    sized = dataclasses.replace(SMALL, num_head_channels=16)
-    counted = dataclasses.replace(SMALL, num_head_channels=-1, num_heads=4)
+def test_heads_are_given_by_number_or_by_width() -> None:
+    by_width, by_number = changed(SMALL, num_head_channels=16), changed(SMALL, num_head_channels=-1, num_heads=4)
     batch = inputs(SMALL, 8, 8)
-    # attention is at the last level only, of 64 channels
-    assert torch.equal(filled(sized)(*batch), filled(counted)(*batch))
-    assert not torch.equal(filled(counted)(*batch), filled(SMALL)(*batch))
+    # attention is at the last level only, which has 64 channels
+    assert torch.equal(filled(by_width)(*batch), filled(by_number)(*batch))
+    assert not torch.equal(filled(by_number)(*batch), filled(SMALL)(*batch))
+
+
+@torch.no_grad()
+def test_a_process_with_another_state_adds_an_input_channel() -> None:
+    network = filled(changed(SMALL, num_states=4))
+    assert network.input_blocks[0][0].weight.shape[1] == 4 + SMALL.image_channels
+    x_t, t, images = inputs(SMALL, 8, 8)
+    logits = network(x_t, t, images)
+    assert logits.shape == (2, 3, 8, 8)
+    assert float((network(torch.where(x_t == 2, 3, x_t), t, images) - logits).abs().max()) > 1e-3
+
+
+def test_get_network_takes_the_fields_of_the_config() -> None:
+    params = SMALL.model_dump(mode="json", exclude={"num_classes", "image_channels"})
+    assert get_network(3, 2, **params).config == SMALL
+    with pytest.raises(ValidationError, match="hyperspheres"):
+        get_network(3, 2, hyperspheres=4)
