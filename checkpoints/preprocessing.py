@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from datasets import AnnotatedDataset
-from datasets.checks import check_item
+from datasets.contract import check_item
 from datasets.normalisation import Normalisation
 from utils.config import Config, NonNegative, Positive, validate
 
@@ -39,7 +39,7 @@ class Preprocessing(Config):
     @property
     def normalisation(self) -> Normalisation:
         """How intensities become the network's input."""
-        return Normalisation.from_dataset(self)
+        return Normalisation.from_values(self.image_mean, self.image_std)
 
     @staticmethod
     def from_dataset(dataset: AnnotatedDataset) -> "Preprocessing":

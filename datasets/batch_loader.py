@@ -1,4 +1,4 @@
-"""PyTorch's data loader with whole batches, whose processes end with a message and not with a traceback."""
+"""A data loader of whole batches whose worker processes report a `UserError` as a message instead of a traceback."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
@@ -12,7 +12,7 @@ Batch = TypeVar("Batch")
 
 
 class BatchLoader(Generic[Batch]):
-    """What a data loader yields; a `UserError` of a worker process is raised here as it was raised there."""
+    """The batches of a data loader; a `UserError` of a worker process is raised here with its message unchanged."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._loader = loader
@@ -28,27 +28,28 @@ class BatchLoader(Generic[Batch]):
 
 
 class BatchDataset(Dataset[Any]):
-    """Whole batches by what is asked for, or the error as a value: a worker would turn it into a traceback."""
+    """Maps the keys of a batch to the batch. Errors are returned, since PyTorch would add a worker's traceback."""
 
-    def __getitem__(self, wanted: Any) -> Any:
+    def __getitem__(self, keys: Any) -> Any:
         try:
-            return self.batch(wanted)
+            return self.batch(keys)
         except UserError as error:
             return error
         except OSError as error:
             return UserError(f"the data cannot be read: {error}")
 
-    def batch(self, wanted: Any) -> Any:
+    def batch(self, keys: Any) -> Any:
+        """The batch of these keys."""
         raise NotImplementedError
 
 
-def make_loader(view: BatchDataset, wanted: Iterable[Any], workers: int, pin_memory: bool) -> BatchLoader[Any]:
-    """The batches of `view` for every thing in `wanted`, made by that many worker processes."""
+def make_loader(dataset: BatchDataset, keys: Iterable[Any], workers: int, pin_memory: bool) -> BatchLoader[Any]:
+    """Load a batch for every element of `keys`, in `workers` processes, or in this one if there are none."""
     return BatchLoader(
         DataLoader(
-            view,
+            dataset,
             batch_size=None,
-            sampler=wanted,
+            sampler=keys,
             collate_fn=_unchanged,
             num_workers=workers,
             pin_memory=pin_memory and torch.cuda.is_available(),

@@ -1,8 +1,8 @@
 """Cityscapes (Cordts et al., 2016): street scenes with one label map each, read by torchvision.datasets.Cityscapes.
 
-Classes are the 19 train ids and void as the 20th (index 19), which is everything that the benchmark does not evaluate.
-Images are resized bilinearly and ImageNet-normalised, label maps resized to the nearest pixel. The benchmark's own test
-labels are not public: evaluate on the split "val".
+Classes are the 19 train ids and, as the 20th (index 19), void: everything that the benchmark does not evaluate. Images
+are resized bilinearly and ImageNet-normalised; label maps are resized by nearest neighbour. The test split's labels are
+not public: evaluate on "val".
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from torchvision import datasets as torchvision_datasets
 from torchvision.transforms import InterpolationMode, v2
 from tqdm import tqdm
 
+from datasets.contract import SPLITS
 from datasets.image_files import read_colour, read_grey
 from datasets.normalisation import Normalisation
 from utils.errors import UserError
@@ -38,16 +39,16 @@ for _class in _Source.classes:
 
 
 class Cityscapes(Dataset[dict[str, Any]]):
-    """One split, sorted by the names of its files.
+    """One split, sorted by file name.
 
     Args:
-        root: folder that holds leftImg8bit and gtFine.
+        root: folder that contains leftImg8bit and gtFine.
         split: "train", "val" or "test".
-        size: height and width that images and label maps are resized to, in pixels.
-        original_labels: whether items carry the label map at its original size, too.
+        size: height and width of the resized images and label maps, in pixels.
+        original_labels: whether items also have the label map at its original size.
 
     Raises:
-        UserError: for a folder, an image or an annotation that is not there, and for impossible sizes.
+        UserError: for a missing folder, image or annotation, and for impossible sizes.
     """
 
     num_classes = VOID + 1
@@ -76,9 +77,9 @@ class Cityscapes(Dataset[dict[str, Any]]):
         if (image.height, image.width) != labels.shape:
             size = image.height, image.width
             raise UserError(f"{label_path} has {labels.shape} pixels, its image {size}: expected the same size")
-        small = v2.functional.resize(image, self.size, InterpolationMode.BILINEAR)
+        resized = v2.functional.resize(image, self.size, InterpolationMode.BILINEAR)
         item = {
-            "image": self._normalisation.apply(v2.functional.pil_to_tensor(small).float() / 255),
+            "image": self._normalisation.apply(v2.functional.pil_to_tensor(resized).float() / 255),
             "labels": self._resized(labels),
             "name": image_path.name.removesuffix("_leftImg8bit.png"),
         }
@@ -87,36 +88,36 @@ class Cityscapes(Dataset[dict[str, Any]]):
         return item
 
     def class_counts(self) -> Tensor:
-        """Pixels of each class in the split at this size: int64, 20. Counted once, kept in a file beside the data."""
+        """Pixels of each class in the split at this size: int64, 20. Stored in a file in `root`."""
         file = self.root / f"class_counts_{self.split}_{self.size[0]}x{self.size[1]}_of_{len(self)}.json"
         if file.is_file():
             return torch.tensor(json.loads(file.read_text(encoding="utf-8")))
         counts = torch.zeros(self.num_classes, dtype=torch.int64)
         for _, path in tqdm(self._files, desc="counting classes", unit="image", leave=False):
             counts += self._resized(_read_labels(path)).flatten().bincount(minlength=self.num_classes)
-        with contextlib.suppress(UserError):  # data that cannot be written to is counted again the next time
+        with contextlib.suppress(UserError):  # a read-only folder: count again next time
             write_text(file, json.dumps(counts.tolist()))
         return counts
 
     def _resized(self, labels: NDArray[np.uint8]) -> Tensor:
-        small = v2.functional.resize(Image.fromarray(labels), self.size, InterpolationMode.NEAREST)
-        return v2.functional.pil_to_tensor(small)
+        resized = v2.functional.resize(Image.fromarray(labels), self.size, InterpolationMode.NEAREST)
+        return v2.functional.pil_to_tensor(resized)
 
 
 def get_dataset(
     split: str, path: str = DEFAULT_ROOT, size: Sequence[int] = (128, 256), original_labels: bool = False
 ) -> Cityscapes:
-    """The named split of the Cityscapes folder `path`; see `Cityscapes` for the other settings."""
+    """A split of the Cityscapes folder `path`; see `Cityscapes` for the other arguments."""
     return Cityscapes(expand_path(path), split, size, original_labels)
 
 
 def _find_files(root: Path, split: str) -> list[tuple[Path, Path]]:
-    """The images of a split and their annotations, sorted."""
+    """Images and annotations of a split, sorted."""
     for folder in (root / "leftImg8bit" / split, root / "gtFine" / split):
         if not folder.is_dir():
             raise UserError(
-                f"there is no folder {folder}; dataset_params.path must be the folder of leftImg8bit and gtFine, and "
-                f"the split one of train, val, test"
+                f"there is no folder {folder}; set dataset_params.path to the folder of leftImg8bit and gtFine, and "
+                f"choose from the splits {', '.join(SPLITS)}"
             )
     try:
         source = _Source(str(root), split, mode="fine", target_type="semantic")
@@ -132,11 +133,11 @@ def _find_files(root: Path, split: str) -> list[tuple[Path, Path]]:
 
 
 def _read_labels(path: Path) -> NDArray[np.uint8]:
-    """The class of each pixel, from its id in Cityscapes' table: uint8, H x W."""
+    """The class of each pixel: uint8, H x W."""
     ids = read_grey(path)
     labels = _TRAIN_IDS[ids]
-    wrong = labels == _NO_CLASS
-    if wrong.any():
-        at = tuple(int(axis[0]) for axis in np.nonzero(wrong))
+    wrong = np.argwhere(labels == _NO_CLASS)
+    if len(wrong):
+        at = tuple(wrong[0].tolist())
         raise UserError(f"{path}: id {ids[at]} at {at}; expected the ids of Cityscapes, 0 .. 33")
     return labels

@@ -1,34 +1,25 @@
 """The weight of each class in the loss."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.loading import AnnotatedDataset, evaluation_batches
+from datasets.contract import AnnotatedDataset
+from datasets.loading import evaluation_batches
 from utils.errors import UserError
 
 Choice = Sequence[float] | Literal["uniform", "weighted"] | None
 
-_BATCH = 16
-
-
-@runtime_checkable
-class CountsClasses(Protocol):
-    """A data set that knows a quicker way to its class counts than to go through all of its items."""
-
-    def class_counts(self) -> Tensor:
-        """Pixels of each class in all label maps: int64, C."""
-
 
 def class_weights(choice: Choice, dataset: AnnotatedDataset) -> Tensor | None:
-    """The weight of each class: float32, C, or None where all count the same.
+    """The weight of each class: float32, C, or None if all are weighted equally.
 
     Args:
         choice: the weights themselves; "uniform": 1 for all; "weighted": 1 / log(1.02 + frequency), the weights of ENet
-            (Paszke et al., 2016, section 5.2). With either name `dataset.void_class`, where there is one, counts 0.
+            (Paszke et al., 2016, section 5.2). "uniform" and "weighted" give `dataset.void_class`, if any, weight 0.
         dataset: the training split.
 
     Raises:
@@ -42,23 +33,21 @@ def class_weights(choice: Choice, dataset: AnnotatedDataset) -> Tensor | None:
                 f"class_weights has {len(choice)} values; {type(dataset).__module__} has {dataset.num_classes} classes"
             )
         return torch.tensor(choice)
-    void_class: int | None = getattr(dataset, "void_class", None)
-    if choice == "uniform":
-        weights = torch.ones(dataset.num_classes)
-    else:
-        counts = dataset.class_counts() if isinstance(dataset, CountsClasses) else count_classes(dataset)
-        if void_class is not None:
-            counts[void_class] = 0
-        weights = 1 / torch.log(1.02 + counts / counts.sum())
+    evaluated = torch.ones(dataset.num_classes)
+    void_class = getattr(dataset, "void_class", None)
     if void_class is not None:
-        weights[void_class] = 0
-    return weights
+        evaluated[void_class] = 0
+    if choice == "uniform":
+        return evaluated
+    counts = dataset.class_counts() if hasattr(dataset, "class_counts") else _count_classes(dataset)
+    counts = counts * evaluated.long()
+    return evaluated / torch.log(1.02 + counts / counts.sum())
 
 
-def count_classes(dataset: AnnotatedDataset) -> Tensor:
-    """Pixels of each class in all label maps of a data set: int64, C."""
+def _count_classes(dataset: AnnotatedDataset) -> Tensor:
+    """Pixels of each class in all label maps: int64, C."""
     counts = torch.zeros(dataset.num_classes, dtype=torch.int64)
-    batches = evaluation_batches(dataset, list(range(len(dataset))), _BATCH, workers=0)
+    batches = evaluation_batches(dataset, list(range(len(dataset))), batch_size=16, workers=0)
     for batch in tqdm(batches, desc="counting classes", unit="batch", leave=False):
         counts += batch.labels[batch.present].flatten().bincount(minlength=dataset.num_classes)
     return counts

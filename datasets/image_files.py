@@ -1,4 +1,4 @@
-"""Pictures of image files as arrays."""
+"""Reading image files."""
 
 import warnings
 from pathlib import Path
@@ -8,55 +8,47 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from utils.errors import UserError
+from utils.errors import UserError, corrupt_file_as_user_error
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27
-"""Larger pictures are taken for decompression bombs."""
+"""Larger images are refused, since small files can decompress to any size."""
 
 
 def read_colour(path: Path) -> Image.Image:
-    """A picture in red, green and blue.
+    """Read an image as RGB.
 
     Raises:
-        UserError: for a file that is missing or damaged.
+        UserError: as `open_image`.
     """
-    return open_picture(path).convert("RGB")
+    return open_image(path).convert("RGB")
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
-    """A picture of one channel: uint8, H x W.
+    """Read an image of one channel: uint8, H x W.
 
     Raises:
-        UserError: for a file that is missing, damaged, or has not 8 bits and one channel.
+        UserError: as `open_image`, and for an image that does not have 8 bits and one channel.
     """
-    values: NDArray[Any] = np.asarray(open_picture(path))
+    values: NDArray[Any] = np.asarray(open_image(path))
     if values.ndim != 2 or values.dtype not in (np.uint8, np.bool_):
         raise UserError(f"{path} is {values.dtype} {values.shape}; expected 8 bits and one channel")
     return values.astype(np.uint8)
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture as its file has it, turned upright where the file says how.
+def open_image(path: Path) -> Image.Image:
+    """Read an image in the file's own mode, rotated as its EXIF orientation says.
 
     Raises:
-        UserError: for a file that is missing, damaged, no picture, too large, or of several pages.
+        UserError: for a file that is missing, damaged, not an image, too large, or has several pages.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return _only_page(picture, path)
-    except UserError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} has more pixels than the {MAX_PIXELS:,} that are read; cut or scale it") from error
-    except Exception as error:  # what a damaged file raises inside a decoder can be anything
-        raise UserError(f"{path} cannot be read as a picture: {error}") from error
-
-
-def _only_page(picture: Image.Image, path: Path) -> Image.Image:
-    pages = getattr(picture, "n_frames", 1)
-    if pages > 1 and picture.format != "MPO":  # what cameras write: a picture and its preview
-        raise UserError(f"{path} has {pages} pages; expected one picture in a file")
-    picture.load()
-    return ImageOps.exif_transpose(picture)
+    with corrupt_file_as_user_error(path), warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                pages = getattr(image, "n_frames", 1)
+                if pages > 1 and image.format != "MPO":  # a camera's image with its preview
+                    raise UserError(f"{path} has {pages} pages; expected one image per file")
+                image.load()
+                return ImageOps.exif_transpose(image)
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise UserError(f"{path} has more than {MAX_PIXELS:,} pixels; crop or downscale it") from error

@@ -1,9 +1,5 @@
-"""Finding the data set that the settings name, and turning it into batches."""
+"""Loading the dataset that the settings name, and drawing batches from it for training and evaluation."""
 
-import importlib
-import inspect
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -13,64 +9,40 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from datasets.batch_loader import BatchDataset, BatchLoader, make_loader
-from datasets.checks import check_item
+from datasets.contract import AnnotatedDataset, check_item
 from datasets.normalisation import Normalisation
 from datasets.transforms import Augmentation
 from utils.errors import UserError
+from utils.modules import call, import_module
 from utils.noise import derive_key, seed_from, uniform
 
-SPLITS = ("train", "val", "test")
-WHOLE = slice(None)
-
-
-class AnnotatedDataset(Protocol):
-    """What a data set offers; see the package's docstring."""
-
-    num_classes: int
-    image_channels: int
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
-
-
-@runtime_checkable
-class KnownDistribution(Protocol):
-    """A data set that can draw further label maps of its images from their true distribution."""
-
-    def draw_labels(self, index: int, num_samples: int, seed: int = 0) -> Tensor: ...
-
-    def label_probabilities(self, index: int) -> Tensor: ...
+DATASETS = ("datasets.synthetic", "datasets.lidc", "datasets.lidc_crops", "datasets.cityscapes")
 
 
 class TrainingBatch(NamedTuple):
-    """Images (B x channels x H x W), a label map of each (B x H x W), and the indices and epochs they stand for (B)."""
+    """Images, one label map of each, and which images in which epoch they are."""
 
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-    epochs: Tensor
+    images: Tensor  # float32, B x channels x H x W
+    labels: Tensor  # uint8, B x H x W
+    indices: Tensor  # int64, B
+    epochs: Tensor  # int64, B
 
 
 class EvaluationBatch(NamedTuple):
-    """Images (B x channels x H x W), all label maps (B x A x H x W), which annotators are present (B x A), and more.
+    """Images with the label maps of all annotators; A is the largest number of annotators in the batch."""
 
-    `original_labels` has the label maps of each image at their original size (A x H' x W'), where the data set gives
-    them, and is empty otherwise.
-    """
-
-    images: Tensor
-    labels: Tensor
-    present: Tensor
-    indices: Tensor
+    images: Tensor  # float32, B x channels x H x W
+    labels: Tensor  # uint8, B x A x H x W; 0 where an annotator is absent
+    present: Tensor  # bool, B x A
+    indices: Tensor  # int64, B
     names: list[str]
     groups: list[int]
-    original_labels: list[Tensor]
+    original_labels: list[Tensor]  # A x H' x W' for each image, or empty if the dataset does not have them
 
 
 @runtime_checkable
 class TrainingImages(Protocol):
-    """Images that are drawn in batches, wherever they are kept."""
+    """Images from which training batches are drawn, on any device."""
 
     device: torch.device
     normalisation: Normalisation
@@ -78,32 +50,25 @@ class TrainingImages(Protocol):
     def __len__(self) -> int: ...
 
     def draw(self, indices: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        """Images of those indices (B) and of each the label map of one annotator, chosen by a uniform number (B)."""
+        """The images of these indices (B), and a label map of each, selected by a uniform number in [0, 1) (B)."""
 
 
 def load_dataset(dataset_file: str, split: str, dataset_params: Mapping[str, Any]) -> AnnotatedDataset:
-    """The named split of the data set whose module is `dataset_file`.
+    """Load a split of the dataset whose module is `dataset_file`.
 
     Raises:
-        UserError: for a module that cannot be found or lacks `get_dataset`, for arguments that it does not take, and
-            for whatever the module itself finds wrong with the data.
+        UserError: for a module that does not exist or lacks `get_dataset`, for arguments that it does not accept, for
+            problems with the data that the module reports, and for a split without images.
     """
-    module = _import_module(dataset_file)
-    if not hasattr(module, "get_dataset"):
-        raise UserError(f"dataset_file: {dataset_file} has no function `get_dataset(split, **dataset_params)`")
-    try:
-        inspect.signature(module.get_dataset).bind(split, **dataset_params)
-    except TypeError as error:
-        takes = ", ".join(inspect.signature(module.get_dataset).parameters)
-        raise UserError(f"dataset_params: {error}; {dataset_file} takes: {takes}") from error
-    dataset: AnnotatedDataset = module.get_dataset(split, **dataset_params)
+    module = import_module(dataset_file, "dataset_file", DATASETS)
+    dataset: AnnotatedDataset = call(module, "get_dataset", "dataset_params", split, **dataset_params)
     if len(dataset) == 0:
         raise UserError(f"{dataset_file}: split {split!r} holds no images")
     return dataset
 
 
 class UncachedImages:
-    """A data set as it is, each item read when it is wanted."""
+    """`TrainingImages` that reads every item from the dataset when it is drawn."""
 
     device = torch.device("cpu")
 
@@ -115,10 +80,11 @@ class UncachedImages:
 
     def draw(self, indices: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """See `TrainingImages`."""
-        items = [_checked_item(self.dataset, index) for index in indices.tolist()]
-        maps = [item["labels"] for item in items]
-        chosen = [map_[int(u * len(map_))].to(torch.uint8) for map_, u in zip(maps, uniforms.tolist(), strict=True)]
-        return _stacked([item["image"] for item in items]), torch.stack(chosen)
+        items = _read_items(self.dataset, indices.tolist())
+        labels = [
+            item["labels"][int(u * len(item["labels"]))] for item, u in zip(items, uniforms.tolist(), strict=True)
+        ]
+        return _stack_images(items), torch.stack([map_.to(torch.uint8) for map_ in labels])
 
 
 def training_batches(
@@ -129,64 +95,64 @@ def training_batches(
     last_step: int,
     seed: int,
     workers: int,
-    part: slice = WHOLE,
+    part: slice = slice(None),
 ) -> BatchLoader[TrainingBatch]:
-    """The batches of the optimiser steps `first_step` .. `last_step` - 1, the same whatever came before.
+    """The batches of the optimiser steps `first_step` .. `last_step` - 1, whichever step training started from.
 
-    Every epoch visits the images in an order of its own; steps run on across the end of an epoch. Order, annotator and
-    augmentation are functions of (seed, epoch, index), and not of which `part` of every batch is wanted. What is kept
-    on a CUDA device is drawn there, without workers.
+    Every epoch visits the images in a different order; a batch may extend into the next epoch. Order, annotator and
+    augmentation are functions of (seed, epoch, index) and do not depend on `part`, the share of every batch that is
+    loaded. Images on a CUDA device are drawn there, without workers.
     """
     steps = _Steps(len(images), batch_size, first_step, last_step, seed, part)
     if not isinstance(images, TrainingImages):
         images = UncachedImages(images)
     augmentation = Augmentation(pipeline, images.normalisation)
     on_cpu = images.device.type == "cpu"
-    return make_loader(_TrainingView(images, augmentation, seed), steps, workers if on_cpu else 0, on_cpu)
+    return make_loader(_TrainingBatches(images, augmentation, seed), steps, workers if on_cpu else 0, on_cpu)
 
 
 def evaluation_batches(
-    dataset: AnnotatedDataset, indices: list[int], batch_size: int, workers: int, part: slice = WHOLE
+    dataset: AnnotatedDataset, indices: list[int], batch_size: int, workers: int, part: slice = slice(None)
 ) -> BatchLoader[EvaluationBatch]:
-    """The images of `indices` in that order, with all of their label maps; of the batches, those of `part`."""
-    chunks = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return make_loader(_EvaluationView(dataset), chunks[part], workers, pin_memory=True)
+    """The images of `indices`, in this order, with all of their label maps; `part` selects from the batches."""
+    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    return make_loader(_EvaluationBatches(dataset), batches[part], workers, pin_memory=True)
 
 
 def evenly_spaced_indices(length: int, limit: int | None) -> list[int]:
-    """At most `limit` indices, spread evenly over 0 .. length - 1: a fixed subset that does not favour one end."""
+    """At most `limit` indices, evenly spaced over 0 .. length - 1: a subset that does not depend on a seed."""
     if limit is None or limit >= length:
         return list(range(length))
     return [int((k + 0.5) * length / limit) for k in range(limit)]
 
 
-class _TrainingView(BatchDataset):
-    """BatchLoader by (epoch, index): each image with one annotator's label map, augmented."""
+class _TrainingBatches(BatchDataset):
+    """Maps (epoch, index) pairs to images, each with the label map of one annotator, augmented."""
 
     def __init__(self, images: TrainingImages, augmentation: Augmentation, seed: int) -> None:
         self.images, self.augmentation, self.seed = images, augmentation, seed
 
-    def batch(self, wanted: list[tuple[int, int]]) -> TrainingBatch:
-        epochs, indices = torch.tensor(wanted).unbind(1)
-        keys = derive_key("augmentation", self.seed, epochs, indices)
-        images, labels = self.images.draw(indices, uniform(derive_key(keys, "annotator"), (1,))[:, 0])
-        images, labels = self.augmentation(images, labels, keys.to(images.device))
+    def batch(self, keys: list[tuple[int, int]]) -> TrainingBatch:
+        epochs, indices = torch.tensor(keys).unbind(1)
+        noise = derive_key("augmentation", self.seed, epochs, indices)
+        images, labels = self.images.draw(indices, uniform(derive_key(noise, "annotator"), (1,))[:, 0])
+        images, labels = self.augmentation(images, labels, noise.to(images.device))
         return TrainingBatch(images, labels, indices, epochs)
 
 
 class _Steps(Sampler[list[tuple[int, int]]]):
-    """The (epoch, index) pairs of every optimiser step, counted from the start of training."""
+    """The (epoch, index) pairs of every optimiser step, which are counted from the start of training."""
 
     def __init__(self, length: int, batch_size: int, first_step: int, last_step: int, seed: int, part: slice) -> None:
         self.length, self.batch_size, self.seed, self.part = length, batch_size, seed, part
-        self.first_step, self.last_step = first_step, last_step
+        self.steps = range(first_step, last_step)
 
     def __len__(self) -> int:
-        return self.last_step - self.first_step
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, order = -1, np.empty(0, dtype=np.int64)
-        for step in range(self.first_step, self.last_step):
+        for step in self.steps:
             pairs = []
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if position // self.length != epoch:
@@ -196,54 +162,39 @@ class _Steps(Sampler[list[tuple[int, int]]]):
             yield pairs[self.part]
 
 
-class _EvaluationView(BatchDataset):
+class _EvaluationBatches(BatchDataset):
+    """Maps indices to images with all of their label maps."""
+
     def __init__(self, dataset: AnnotatedDataset) -> None:
         self.dataset = dataset
 
-    def batch(self, wanted: list[int]) -> EvaluationBatch:
-        items = [_checked_item(self.dataset, index) for index in wanted]
-        images = _stacked([item["image"] for item in items])
-        most = max(len(item["labels"]) for item in items)
-        labels = torch.zeros((len(items), most, *images.shape[-2:]), dtype=torch.uint8)
-        present = torch.zeros((len(items), most), dtype=torch.bool)
-        for row, item in enumerate(items):
-            labels[row, : len(item["labels"])] = item["labels"]
-            present[row, : len(item["labels"])] = True
+    def batch(self, keys: list[int]) -> EvaluationBatch:
+        items = _read_items(self.dataset, keys)
+        images = _stack_images(items)
+        counts = torch.tensor([len(item["labels"]) for item in items])
+        present = torch.arange(int(counts.max())) < counts[:, None]
+        labels = torch.zeros((*present.shape, *images.shape[-2:]), dtype=torch.uint8)
+        labels[present] = torch.cat([item["labels"] for item in items]).to(torch.uint8)
         return EvaluationBatch(
             images,
             labels,
             present,
-            torch.tensor(wanted),
+            torch.tensor(keys),
             [item["name"] for item in items],
-            [int(item.get("group", index)) for index, item in zip(wanted, items, strict=True)],
+            [int(item.get("group", index)) for index, item in zip(keys, items, strict=True)],
             [item["original_labels"] for item in items if "original_labels" in item],
         )
 
 
-def _checked_item(dataset: AnnotatedDataset, index: int) -> dict[str, Any]:
-    item = dataset[index]
-    check_item(item, dataset, index)
-    return item
+def _read_items(dataset: AnnotatedDataset, indices: list[int]) -> list[dict[str, Any]]:
+    items = [dataset[index] for index in indices]
+    for item, index in zip(items, indices, strict=True):
+        check_item(item, dataset, index)
+    return items
 
 
-def _stacked(images: list[Tensor]) -> Tensor:
-    shapes = {tuple(image.shape) for image in images}
+def _stack_images(items: list[dict[str, Any]]) -> Tensor:
+    shapes = {tuple(item["image"].shape) for item in items}
     if len(shapes) > 1:
         raise UserError(f"images of one batch have different sizes: {', '.join(map(str, sorted(shapes)))}")
-    return torch.stack(images)
-
-
-def _import_module(name: str) -> Any:
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a module of the user's own, beside the settings
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise UserError(
-                f"dataset_file: there is no module {name}; take one of datasets.synthetic, datasets.lidc, "
-                f"or the dotted name of a module of yours"
-            ) from error
-        raise UserError(f"dataset_file: {name} needs the package {error.name}, which is not installed") from error
-    except (TypeError, ValueError) as error:
-        raise UserError(f"dataset_file: {name!r} is not the dotted name of a module") from error
+    return torch.stack([item["image"] for item in items])

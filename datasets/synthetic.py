@@ -1,13 +1,13 @@
-"""The embedded data set: ambiguous lesions whose distribution of label maps is known.
+"""A synthetic dataset of ambiguous lesions, whose distribution of label maps is known.
 
 Every image shows CT-like texture, some vessels and one lesion of two touching lobes, whose contrast, softness and
-outlines vary. Each of the 4 annotators misses the lesion with a probability that grows as its contrast falls. Otherwise
-he outlines one lobe or both, tightly, plainly or generously: softer borders make tight and generous outlines more
-likely, and a brighter lobe is chosen more often. So p(label map | image) is a categorical distribution over seven known
-maps, different for every image. The file keeps the maps and their probabilities, and an oracle can draw as many further
-label maps as it likes.
+outlines vary. Each of the 4 annotators misses the lesion with a probability that increases as its contrast decreases.
+Otherwise they outline one lobe or both, tightly, plainly or generously: softer borders make tight and generous outlines
+more likely, and the brighter lobe is chosen more often. So p(label map | image) is a categorical distribution over
+seven known maps, different for every image. The file stores the maps and their probabilities, from which an oracle can
+sample any number of further label maps.
 
-The data is made once, from a seed, and kept as an HDF5 in the layout of `datasets.lidc`.
+The data is generated once, from a seed, and stored as an HDF5 in the layout of `datasets.lidc`.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ NUM_ANNOTATORS = 4
 SPLIT_SIZES = {"train": 2048, "val": 128, "test": 128}
 STYLES = ("missed", "first tight", "second tight", "first", "second", "both", "generous")
 _TIGHT, _GENEROUS = 0.65, 1.45
-# How often one lobe is outlined tightly, one lobe plainly, both plainly, and both generously.
+# Probabilities of one lobe outlined tightly, one lobe plainly, both plainly, and both generously.
 _SHARP_BORDER = np.array([0.10, 0.40, 0.40, 0.10])
 _SOFT_BORDER = np.array([0.40, 0.10, 0.10, 0.40])
 
@@ -38,12 +38,12 @@ Array = np.ndarray[Any, Any]
 
 
 class SyntheticLesions(HDF5Dataset):
-    """A split of the embedded data set; its true label distribution can be drawn from."""
+    """A split of the synthetic dataset, a `KnownDistribution`."""
 
     class_names = ("background", "lesion")
 
     def draw_labels(self, index: int, num_samples: int, seed: int = 0) -> Tensor:
-        """Fresh label maps of image `index` from the true distribution: uint8, num_samples x H x W."""
+        """Sample label maps of image `index` from their true distribution: uint8, num_samples x H x W."""
         maps, probabilities = self.group["maps"][index], self.group["map_probabilities"][index]
         rng = np.random.default_rng(seed_from("oracle", seed, self.split, index))
         return torch.from_numpy(maps[rng.choice(len(maps), size=num_samples, p=probabilities)])
@@ -56,13 +56,13 @@ class SyntheticLesions(HDF5Dataset):
 
 
 def get_dataset(split: str, path: str = "${TMPDIR}", side: int = 32, seed: int = 0) -> SyntheticLesions:
-    """The named split; the file is written into the folder `path` first, where it is not there yet.
+    """Load a split, after generating the HDF5 if it does not exist yet.
 
     Args:
         split: "train", "val" or "test".
         path: folder of the HDF5.
         side: height and width of the images in pixels.
-        seed: of the whole data set.
+        seed: seed of the whole dataset.
     """
     file = expand_path(path) / f"ccdm_synthetic_v{VERSION}_side{side}_seed{seed}.hdf5"
     if not file.exists():
@@ -71,7 +71,7 @@ def get_dataset(split: str, path: str = "${TMPDIR}", side: int = 32, seed: int =
 
 
 def write_dataset(path: Path, side: int, seed: int) -> None:
-    """Write all splits as an HDF5 in the layout of `datasets.lidc`, with the true distribution beside the labels."""
+    """Write all splits as an HDF5 in the layout of `datasets.lidc`, and the true distribution of the labels."""
     with h5py.File(path, "w") as file:
         file.attrs.update(num_classes=2, version=VERSION, side=side, seed=seed, styles=list(STYLES))
         for split, size in SPLIT_SIZES.items():
@@ -83,7 +83,7 @@ def write_dataset(path: Path, side: int, seed: int) -> None:
 
 
 def _make_case(rng: np.random.Generator, side: int) -> tuple[Array, Array, Array, Array]:
-    """One image (uint8), its annotators' label maps, the possible maps, and their probabilities."""
+    """An image (uint8), its annotators' label maps, the possible maps, and their probabilities."""
     visibility, softness, share = rng.uniform(size=3)
     share = 0.3 + 0.4 * share
     first, second = _lobes(rng, side)
@@ -105,7 +105,7 @@ def _make_case(rng: np.random.Generator, side: int) -> tuple[Array, Array, Array
 
 
 def _lobes(rng: np.random.Generator, side: int) -> tuple[Array, Array]:
-    """For each of the two lobes, the distance of every pixel from its centre in units of its wavy outline."""
+    """For each lobe, the distance of every pixel from its centre, relative to its wavy outline."""
     direction = rng.uniform(0, 2 * np.pi)
     radii = rng.uniform(0.10, 0.16, size=2) * side
     centre = rng.uniform(-side / 8, side / 8, size=2)
@@ -133,7 +133,7 @@ def _unit_noise(rng: np.random.Generator, side: int, sigma: float) -> Array:
 
 
 def _vessel(rng: np.random.Generator, side: int) -> Array:
-    """A bright curved line of one or two pixels' width across the image."""
+    """A bright curved line across the image, one or two pixels wide."""
     rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
     direction, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5) / side
     along = columns * np.cos(direction) + rows * np.sin(direction)

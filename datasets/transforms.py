@@ -1,17 +1,18 @@
 """Augmentation of images together with their label maps, named in the settings (`dataset_pipeline_train`).
 
-An augmentation changes a whole batch at once and is a function `augment(images, labels, keys)` of
+An augmentation changes a whole batch at once. It is a function `augment(images, labels, keys)` of
 
     images    float32, B x channels x H x W
     labels    uint8, B x H x W
-    keys      int64, B: what is drawn for an item is a function of its key alone
+    keys      int64, B: every random choice for an item is a function of its key
 
-that returns both. Besides, every transform of torchvision.transforms.v2 will do, one of your own too: by its name in
-`TRANSFORMS`, or by the dotted name of a class or function that gives one when called without arguments. It meets each
-item on its own, as a `tv_tensors.Image` with values in [0, 1] and a `tv_tensors.Mask`.
+that returns images and labels. The settings name entries of `AUGMENTATIONS` and `TRANSFORMS`, or give a dotted name,
+which may lead to a module of your own: either of a function with exactly these three arguments, or of a transform as in
+torchvision.transforms.v2 that can be created without arguments. A transform receives one item at a time, as a
+`tv_tensors.Image` with values in [0, 1] and a `tv_tensors.Mask`.
 """
 
-import importlib
+import inspect
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,11 +22,13 @@ from torchvision.transforms import v2
 
 from datasets.normalisation import Normalisation
 from utils.errors import UserError
+from utils.modules import call, import_module
 from utils.noise import derive_key, uniform
 
 Augment = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
-_DONE_BY_THE_DATA_SET = {"resize": "its size is set by dataset_params.size", "torchvision_normalise": "always"}
+_SETTING = "dataset_pipeline_train"
+_BUILT_IN = {"resize": "dataset_params.size sets the size", "torchvision_normalise": "images are always normalised"}
 
 
 def flip(images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +42,7 @@ def flip_vertical(images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor,
 
 
 def quarter_turn(images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn by 0, 90, 180 or 270 degrees, each as likely; images that are not square keep their shape: 0 or 180."""
+    """Rotate by 0, 90, 180 or 270 degrees with equal probability; images that are not square, by 0 or 180 degrees."""
     turned = images.flip((-1, -2)), labels.flip((-1, -2))
     images, labels = _where(_coin(derive_key(keys, "half")), turned, (images, labels))
     if images.shape[-1] != images.shape[-2]:
@@ -49,28 +52,27 @@ def quarter_turn(images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, 
 
 
 class PerItemTransform:
-    """A transform of torchvision.transforms.v2 as an augmentation: one item after the other, each from its own key."""
+    """A transform of torchvision.transforms.v2 as an augmentation: applied to each item, seeded by the item's key."""
 
     def __init__(self, transform: nn.Module, normalisation: Normalisation) -> None:
         self.transform, self.normalisation = transform, normalisation
 
     def __call__(self, images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and label maps, both changed in the same way."""
+        """Transform images and label maps alike."""
         normalisation = self.normalisation.to(images.device)
-        changed_images, changed_labels = torch.empty_like(images), torch.empty_like(labels)
+        new_images, new_labels = torch.empty_like(images), torch.empty_like(labels)
+        items = zip(normalisation.undo(images), labels, keys.tolist(), strict=True)
         with torch.random.fork_rng(devices=[]):
-            for row, (image, map_, key) in enumerate(
-                zip(normalisation.undo(images), labels, keys.tolist(), strict=True)
-            ):
+            for row, (image, map_, key) in enumerate(items):
                 torch.default_generator.manual_seed(key & (2**63 - 1))
-                changed, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(map_[None]))
-                if changed.shape != image.shape or mask.shape[1:] != map_.shape:
+                new_image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(map_[None]))
+                if new_image.shape != image.shape or mask.shape[1:] != map_.shape:
                     raise UserError(
-                        f"dataset_pipeline_train: {type(self.transform).__name__} turns an image of "
-                        f"{tuple(image.shape)} into {tuple(changed.shape)}; the size must stay as it is"
+                        f"{_SETTING}: {type(self.transform).__name__} turns an image of {tuple(image.shape)} into "
+                        f"{tuple(new_image.shape)}; expected the same size"
                     )
-                changed_images[row], changed_labels[row] = changed, mask[0]
-        return normalisation.apply(changed_images), changed_labels
+                new_images[row], new_labels[row] = new_image, mask[0]
+        return normalisation.apply(new_images), new_labels
 
 
 AUGMENTATIONS: dict[str, Augment] = {"flip": flip, "flip_vertical": flip_vertical, "quarter_turn": quarter_turn}
@@ -80,11 +82,11 @@ TRANSFORMS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Augmentation:
-    """The named augmentations in a row.
+    """Augmentations applied one after the other.
 
     Args:
         names: names of `AUGMENTATIONS` or `TRANSFORMS`, or dotted names.
-        normalisation: of the images.
+        normalisation: that of the images.
 
     Raises:
         UserError: for a name that does not exist.
@@ -97,7 +99,7 @@ class Augmentation:
         ]
 
     def __call__(self, images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B x channels x H x W) and their label maps (B x H x W), changed as the keys (B) have it."""
+        """Augment images (B x channels x H x W) and label maps (B x H x W) as a function of the keys (B)."""
         for name, augment in self._steps:
             images, labels = augment(images, labels, derive_key(keys, name))
         return images, labels
@@ -106,27 +108,19 @@ class Augmentation:
 def _augmentation(name: str, normalisation: Normalisation) -> Augment:
     if name in AUGMENTATIONS:
         return AUGMENTATIONS[name]
-    if name in _DONE_BY_THE_DATA_SET:
-        raise UserError(
-            f"dataset_pipeline_train: leave {name!r} out; the data set does that itself ({_DONE_BY_THE_DATA_SET[name]})"
-        )
-    factory = TRANSFORMS.get(name) or _imported(name)
-    try:
-        return PerItemTransform(factory(), normalisation)
-    except TypeError as error:
-        raise UserError(f"dataset_pipeline_train: {name} cannot be called without arguments: {error}") from error
-
-
-def _imported(name: str) -> Callable[[], nn.Module]:
-    module, _, attribute = name.rpartition(".")
-    try:
-        factory: Callable[[], nn.Module] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"dataset_pipeline_train: unknown {name!r}; there are: {', '.join([*AUGMENTATIONS, *TRANSFORMS])}, "
-            f"and dotted names such as torchvision.transforms.v2.RandomErasing"
-        ) from error
-    return factory
+    if name in TRANSFORMS:
+        return PerItemTransform(TRANSFORMS[name](), normalisation)
+    if name in _BUILT_IN:
+        raise UserError(f"{_SETTING}: remove {name!r}; the dataset does it ({_BUILT_IN[name]})")
+    names = [*AUGMENTATIONS, *TRANSFORMS, "torchvision.transforms.v2.RandomErasing"]
+    module_name, _, attribute = name.rpartition(".")
+    if not module_name:
+        raise UserError(f"{_SETTING}: unknown name {name!r}; use one of {', '.join(names)}, or the name of your own")
+    module = import_module(module_name, _SETTING, names)
+    found: Augment | None = getattr(module, attribute, None)
+    if inspect.isfunction(found) and list(inspect.signature(found).parameters) == ["images", "labels", "keys"]:
+        return found
+    return PerItemTransform(call(module, attribute, _SETTING), normalisation)
 
 
 def _coin(keys: Tensor) -> Tensor:
@@ -134,9 +128,9 @@ def _coin(keys: Tensor) -> Tensor:
 
 
 def _where(chosen: Tensor, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """For every item of the batch, the image and the label map of `one` where it is chosen, else those of `other`."""
+    """For each item of the batch, the image and label map of `one` if it is chosen, else of `other`."""
     number = len(chosen)
     rows = torch.arange(number, device=chosen.device) + number * chosen
-    # Whole items are copied in a row: on a CPU several times faster than a choice pixel by pixel.
+    # On a CPU, copying whole items is several times faster than selecting pixel by pixel.
     images, labels = (torch.cat(pair).index_select(0, rows) for pair in zip(other, one, strict=True))
     return images, labels

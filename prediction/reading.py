@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from checkpoints.preprocessing import Preprocessing
-from datasets.image_files import MAX_PIXELS, open_picture
+from datasets.image_files import MAX_PIXELS, open_image
 from prediction.dicom import is_dicom, read_dicom
 from utils.errors import UserError
 from utils.paths import expand_path
@@ -63,7 +63,7 @@ def intensities(path: Path) -> Values:
 
 
 def _read_picture(path: Path) -> Values:
-    picture = open_picture(path)
+    picture = open_image(path)
     if picture.mode in ("LA", "La"):
         picture = picture.convert("L")
     elif picture.mode not in ("1", "L", "F") and not picture.mode.startswith("I"):

@@ -1,4 +1,4 @@
-"""Reading pickles of data without running what else may be in them."""
+"""Reading pickles of data without executing anything they may contain."""
 
 import pickle
 from pathlib import Path
@@ -6,49 +6,43 @@ from typing import Any
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, corrupt_file_as_user_error, os_errors_as_user_error
 
 
 def load_arrays(path: Path) -> Any:
-    """What a pickle of numpy arrays, numbers, text and plain containers holds.
+    """Load a pickle of numpy arrays, numbers, text and plain containers, with a restricted unpickler.
 
     Raises:
-        UserError: for a file that is missing, damaged, or wants to import anything else.
+        UserError: for a file that is missing, damaged, or imports anything else.
     """
-    try:
-        with open(path, "rb") as file:
+    with os_errors_as_user_error(path), corrupt_file_as_user_error(path), open(path, "rb") as file:
+        try:
             return _ArraysOnly(file).load()
-    except _Refused as refused:
-        raise UserError(
-            f"{path} wants to import {refused}; expected numpy arrays and plain containers and nothing else"
-        ) from refused
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"{path} is not a pickle, or it is damaged or cut off: {error}") from error
+        except _ForbiddenImport as name:
+            raise UserError(f"{path} imports {name}; expected only numpy arrays and plain containers") from name
 
 
-class _Refused(Exception):
-    """The name of what was to be imported."""
+class _ForbiddenImport(Exception):
+    """The argument is the name of what the pickle imports."""
 
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """The constructors of arrays, which numpy 1 and 2 keep in different modules, and what old protocols name."""
-        found = _ADMITTED.get((module.replace("numpy._core.", "numpy.core."), name))
+        """Numpy's constructors, which numpy 1 and 2 keep in different modules, and names that old protocols use."""
+        found = _ALLOWED.get((module.replace("numpy._core.", "numpy.core."), name))
         if found is None:
-            raise _Refused(f"{module}.{name}")
+            raise _ForbiddenImport(f"{module}.{name}")
         return found
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """How old protocols write bytes: as text."""
+    """Old protocols write bytes as text."""
     if encoding != "latin1":
-        raise _Refused(f"_codecs.encode with {encoding}")
+        raise _ForbiddenImport(f"_codecs.encode with {encoding}")
     return text.encode(encoding)
 
 
-_ADMITTED: dict[tuple[str, str], Any] = {
+_ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],

@@ -1,46 +1,40 @@
-"""Which patients are in which split: drawn from a seed, written as JSON, and read back."""
+"""Splits by patient: drawn from a seed, written as JSON, and read back."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import field_validator
 
-from datasets.loading import SPLITS
-from utils.errors import UserError
+from datasets.contract import SPLITS
+from utils.config import Config, validate
+from utils.errors import UserError, corrupt_file_as_user_error
 from utils.noise import seed_from
 
 
-@dataclass(frozen=True)
-class Split:
-    """A split by patient.
-
-    Attributes:
-        patients: the patients of "train", "val" and "test", sorted.
-        fractions: the share of the patients that each of them was to get, or None where they were not drawn.
-        seed: that they were drawn with, or None.
-    """
+class Split(Config):
+    """The patients of "train", "val" and "test", sorted, and the fractions and seed they were drawn with, if any."""
 
     patients: dict[str, list[str]]
     fractions: list[float] | None = None
     seed: int | None = None
 
-    def __post_init__(self) -> None:
-        owner: dict[str, str] = {}
-        for split in SPLITS:
-            for patient in self.patients[split]:
-                if patient in owner:
-                    raise UserError(
-                        f"patient {patient} is listed in {owner[patient]} and in {split}; expected every patient once"
-                    )
-                owner[patient] = split
-            if not self.patients[split]:
-                raise UserError(f"the split {split} has no patients; expected at least one in each of train, val, test")
-
+    @field_validator("patients")
     @classmethod
-    def draw(cls, patients: Iterable[str], fractions: Sequence[float], seed: int) -> "Split":
-        """Deal the patients at random; the same patients, fractions and seed always give the same split.
+    def _check_patients(cls, patients: dict[str, list[str]]) -> dict[str, list[str]]:
+        if patients.keys() != set(SPLITS) or not all(patients.values()):
+            raise ValueError(f"expected at least one patient in each of {', '.join(SPLITS)}")
+        counts = Counter(patient for names in patients.values() for patient in names)
+        repeated = [patient for patient, count in counts.items() if count > 1]
+        if repeated:
+            raise ValueError(f"patient {repeated[0]} is listed twice; expected every patient once")
+        return {split: sorted(patients[split]) for split in SPLITS}
+
+    @staticmethod
+    def draw(patients: Iterable[str], fractions: Sequence[float], seed: int) -> "Split":
+        """Distribute patients at random: a function of the set of patients, the fractions and the seed.
 
         Raises:
             UserError: for fractions that are not three positive numbers with sum 1, and for too few patients.
@@ -49,32 +43,20 @@ class Split:
             raise UserError(f"fractions are {list(fractions)}; expected three positive numbers with sum 1")
         order = np.random.default_rng(seed_from("split", seed)).permutation(sorted(set(patients)))
         ends = np.rint(np.cumsum(fractions)[:-1] * len(order)).astype(int)
-        parts = [sorted(map(str, part)) for part in np.split(order, ends)]
-        return cls(dict(zip(SPLITS, parts, strict=True)), list(fractions), seed)
+        parts = dict(zip(SPLITS, (part.tolist() for part in np.split(order, ends)), strict=True))
+        return validate(Split, {"patients": parts, "fractions": list(fractions), "seed": seed}, "the split")
 
-    @classmethod
-    def read(cls, path: Path) -> "Split":
-        """A split as `text` has it.
+    @staticmethod
+    def read(path: Path) -> "Split":
+        """Read a split that was written by `to_json` or by hand, when it only needs the patients.
 
         Raises:
-            UserError: for a file that cannot be read or is of another form, and for a patient who is listed twice.
+            UserError: for a file that cannot be read or is not a split.
         """
-        try:
-            contents = json.loads(path.read_text(encoding="utf-8"))
-            lists = {split: sorted(map(str, contents["patients"][split])) for split in SPLITS}
-            split = contents.get("fractions"), contents.get("seed")
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f'{path} is no list of patients; expected JSON {{"patients": {{"train": [...], "val": [...], '
-                f'"test": [...]}}}}'
-            ) from error
-        try:
-            return cls(lists, *split)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+        with corrupt_file_as_user_error(path):
+            contents = dict(json.loads(path.read_text(encoding="utf-8")))
+        return validate(Split, contents, str(path))
 
-    def text(self) -> str:
+    def to_json(self) -> str:
         """The split as JSON."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return json.dumps(self.model_dump(), indent=1) + "\n"

@@ -159,7 +159,7 @@ def test_pictures_of_the_wrong_form_are_refused(root: Path) -> None:
     assert f"{path} has (32, 60) pixels, its image (32, 64)" in refusal(root)
     write_png(path, ALL_IDS)
     path.write_bytes(path.read_bytes()[:-60])
-    assert f"{path} cannot be read as a picture" in refusal(root)
+    assert f"{path} cannot be read; it may be damaged" in refusal(root)
     Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(path)
     assert "expected 8 bits and one channel" in refusal(root)
 

@@ -104,7 +104,7 @@ def test_pictures_of_the_wrong_form_are_refused(root: Path) -> None:
     image, masks = crop_paths(root, "train", "LIDC-IDRI-0001", "z-105.0_c0")
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
-    assert f"{image} cannot be read as a picture" in refusal(root)
+    assert f"{image} cannot be read; it may be damaged" in refusal(root)
     write_png(image, np.zeros((180, 180, 3)))
     assert f"{image} is uint8 (180, 180, 3); expected 8 bits and one channel" in refusal(root)
     write_png(image, np.zeros((180, 170)))

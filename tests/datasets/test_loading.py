@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from datasets import KnownDistribution
 from datasets.loading import (
     EvaluationBatch,
-    KnownDistribution,
     TrainingBatch,
     evaluation_batches,
     evenly_spaced_indices,

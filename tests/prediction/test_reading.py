@@ -95,7 +95,7 @@ def test_files_that_are_not_pictures_raise_errors(tmp_path: Path) -> None:
     whole = saved(tmp_path / "whole.jpg", np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8))
     (tmp_path / "cut.jpg").write_bytes(whole.read_bytes()[:1500])
     saved(tmp_path / "pages.tif", Image.fromarray(RAMP), save_all=True, append_images=[Image.fromarray(RAMP)] * 2)
-    assert "cannot be read as a picture" in refusal(tmp_path / "text.png")
+    assert "cannot be read; it may be damaged" in refusal(tmp_path / "text.png")
     assert "is empty" in refusal(tmp_path / "empty.jpg")
     assert "truncated" in refusal(tmp_path / "cut.jpg")
     assert "has 3 pages; expected one" in refusal(tmp_path / "pages.tif")
