@@ -51,4 +51,4 @@ def open_image(path: Path) -> Image.Image:
                 image.load()
                 return ImageOps.exif_transpose(image)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise UserError(f"{path} has more than {MAX_PIXELS:,} pixels; crop or downscale it") from error
+            raise UserError(f"{path} has more than {MAX_PIXELS:,} pixels, the limit; crop or downscale it") from error
