@@ -15,7 +15,8 @@ from datasets.loading import training_batches
 from diffusion import SamplingConfig
 from metrics import PairwiseIoU, ged_from, hm_iou_from
 from models import CCDM, UNet
-from training.optimisation import NonFiniteGuard, moving_average
+from training.ema import ExponentialMovingAverage
+from training.nonfinite import NonFiniteGuard
 
 _LEARNING_RATE, _DECAY, _ANNOTATORS, _EPOCH, _BATCH, _STEPS = 1e-4, 0.9999, 4, 64, 16, 10
 
@@ -42,8 +43,7 @@ def training_step(workload: Workload, device: torch.device) -> tuple[Implementat
     training = baseline.BaselineTraining(*_baseline_of(model), _LEARNING_RATE, _DECAY)
     hot, keys = baseline.one_hot(labels, workload.num_classes), torch.arange(len(labels), device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, fused=True)
-    guard = NonFiniteGuard(device)
-    average = moving_average(model, _DECAY, guard)
+    guard, average = NonFiniteGuard(device), ExponentialMovingAverage(model, _DECAY)
 
     def optimised() -> None:
         optimizer.zero_grad()
@@ -51,7 +51,7 @@ def training_step(workload: Workload, device: torch.device) -> tuple[Implementat
         total.backward()
         guard.inspect(optimizer, total.detach(), [p.grad for p in model.parameters() if p.grad is not None], 1)
         optimizer.step()
-        average.update_parameters(model)
+        average.update(model, skip=guard.found_inf)
 
     return lambda: training.step(images, hot), optimised
 

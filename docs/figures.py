@@ -1,9 +1,9 @@
 """Draw the figures of docs/method.md: python docs/figures.py
 
-From the process itself, the embedded data set, and `docs/steps.csv`, which holds rows of the `per_image.csv` of
+The data are the process, the synthetic dataset, and `docs/steps.csv`, which has rows of the `per_image.csv` of
 
-    python ddpm_eval.py params_eval.yml dataset_val_max_size=64 "sampling_steps=[5,10,25,50,100,250]"
-    python ddpm_eval.py params_eval.yml dataset_val_max_size=64 "sampling_steps=[5,10,25,50]" samplers=ddim
+    python ddpm_eval.py params_eval.yml dataset_val_max_size=64 'sweep.steps=[5,10,25,50,100,250]'
+    python ddpm_eval.py params_eval.yml dataset_val_max_size=64 'sweep.steps=[5,10,25,50]' sweep.samplers=ddim
 """
 
 import csv
@@ -25,22 +25,22 @@ from diffusion.samplers import time_grid  # noqa: E402
 from evaluation import oracle  # noqa: E402
 from metrics import PairwiseIoU, ged_from, paired_bootstrap_interval  # noqa: E402
 
-_T, _STEPS, _MOST_SAMPLES, _IMAGES = 250, 10, 64, 128
+_T, _STEPS, _MAX_SAMPLES, _IMAGES = 250, 10, 64, 128
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
 
 
 def schedule() -> Figure:
-    """The table of alpha-bar, the paper's one step later, and the times that a sampler of few steps visits."""
+    """Alpha-bar over time with the times that a sampler visits, and its last values compared with the paper's Eq. 5."""
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     table = alpha_bar_table("cosine", _T)
     grid = time_grid(table, _STEPS)
-    left.plot(table, color=_BLUE, label="ᾱ of this software and of the official code")
-    left.plot(grid, table[grid], "o", color=_BLUE, markersize=4, label=f"a grid of {_STEPS} steps")
+    left.plot(table, color=_BLUE, label="ᾱ (here and in the official code)")
+    left.plot(grid, table[grid], "o", color=_BLUE, markersize=4, label=f"grid of {_STEPS} steps")
     left.set(xlabel="t", ylabel="ᾱ")
     left.legend(frameon=False, fontsize=8)
     last = torch.arange(_T - 8, _T + 1)
-    right.semilogy(last, table[last], "o-", color=_BLUE, markersize=4, label="used here")
+    right.semilogy(last, table[last], "o-", color=_BLUE, markersize=4, label="here")
     right.semilogy(last[:-1], table[last[1:]], "s--", color=_ORANGE, markersize=4, label="paper's Eq. 5")
     right.set(xlabel="t", title="the last steps")
     right.legend(frameon=False, fontsize=8)
@@ -48,16 +48,16 @@ def schedule() -> Figure:
 
 
 def ged_over_samples() -> Figure:
-    """GED of the true distribution over the number of samples, beside what the formula says."""
-    data = load_dataset("datasets.synthetic", "test", {})
-    assert isinstance(data, SyntheticLesions)
-    counts = [1, 2, 4, 8, 16, 32, _MOST_SAMPLES]
-    predict, rows, spread = oracle(data, _MOST_SAMPLES, seed=0), [], []
-    for batch in evaluation_batches(data, evenly_spaced_indices(len(data), _IMAGES), 16, workers=0):
-        pairs = PairwiseIoU.from_labels(batch.labels, predict(batch).labels, data.num_classes, batch.present)
-        rows.append(torch.stack([ged_from(pairs.first(n)).ged for n in counts]))
-        spread.append(ged_from(pairs).diversity_samples * _MOST_SAMPLES / (_MOST_SAMPLES - 1))
-    measured, delta = torch.cat(rows, 1).mean(1), float(torch.cat(spread).mean())
+    """GED of the true distribution over the number of samples, measured and by the formula."""
+    dataset = load_dataset("datasets.synthetic", "test", {})
+    assert isinstance(dataset, SyntheticLesions)
+    counts = [1, 2, 4, 8, 16, 32, _MAX_SAMPLES]
+    predict, geds, distances = oracle(dataset, _MAX_SAMPLES), [], []
+    for batch in evaluation_batches(dataset, evenly_spaced_indices(len(dataset), _IMAGES), 16, workers=0):
+        pairs = PairwiseIoU.from_labels(batch.labels, predict(batch).labels, dataset.num_classes, batch.present)
+        geds.append(torch.stack([ged_from(pairs.first(n)).ged for n in counts]))
+        distances.append(ged_from(pairs).diversity_samples * _MAX_SAMPLES / (_MAX_SAMPLES - 1))
+    measured, delta = torch.cat(geds, 1).mean(1), float(torch.cat(distances).mean())
     figure = Figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.subplots()
     annotators = batch.labels.shape[1]
@@ -72,21 +72,21 @@ def ged_over_samples() -> Figure:
 
 
 def quality_over_steps() -> Figure:
-    """What fewer steps lose in GED and HM-IoU, image by image, with paired 95 % intervals."""
+    """Differences in GED and HM-IoU from 250 ancestral steps, with paired 95 % intervals."""
     measured = _measured()
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     names = {"ged_16": "GED16 (lower is better)", "hm_iou_16": "HM-IoU16 (higher is better)"}
-    for axes, (measure, name) in zip(figure.subplots(1, 2), names.items(), strict=True):
-        most = measured["ancestral", _T][measure]
-        for place, (sampler, colour) in enumerate({"ancestral": _BLUE, "ddim": _ORANGE}.items()):
-            steps = sorted(number for one, number in measured if (one, number) != ("ancestral", _T) and one == sampler)
-            lost = [paired_bootstrap_interval(measured[sampler, number][measure], most) for number in steps]
-            means = [interval.mean for interval in lost]
-            errors = [[i.mean - i.low for i in lost], [i.high - i.mean for i in lost]]
-            shifted = [number * 1.06**place for number in steps]
+    for axes, (metric, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
+        reference = measured["ancestral", _T][metric]
+        for position, (sampler, colour) in enumerate({"ancestral": _BLUE, "ddim": _ORANGE}.items()):
+            steps = sorted(steps for name, steps in measured if name == sampler and steps != _T)
+            intervals = [paired_bootstrap_interval(measured[sampler, n][metric], reference) for n in steps]
+            means = [interval.mean for interval in intervals]
+            errors = [[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]]
+            shifted = [n * 1.06**position for n in steps]
             axes.errorbar(shifted, means, errors, fmt="o-", color=colour, markersize=4, capsize=2, label=sampler)
         axes.axhline(0, color=_GREY, linewidth=0.8)
-        axes.set(xscale="log", xlabel="steps", ylabel=f"less that of {_T} ancestral steps", title=name)
+        axes.set(xscale="log", xlabel="steps", ylabel=f"difference from {_T} ancestral steps", title=title)
         every = sorted({number for _, number in measured} - {_T})
         axes.set_xticks(every, [str(number) for number in every])
         axes.minorticks_off()
@@ -109,7 +109,7 @@ FIGURES = {"schedule": schedule, "ged_over_samples": ged_over_samples, "quality_
 
 
 def main() -> None:
-    """Write every figure into docs/figures/."""
+    """Write all figures to docs/figures/."""
     matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     (DOCS / "figures").mkdir(exist_ok=True)
     for name, draw in FIGURES.items():
