@@ -1,4 +1,4 @@
-"""Data of other shapes than LIDC's, and the README's example of a module, train and evaluate without further ado."""
+"""Data of other shapes than LIDC's, and the example module of docs/datasets.md, can be trained on and evaluated."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ from tests.datasets.trees import write_png
 from utils.schema import TrainSettings
 from utils.settings import load_settings
 
-README = tiny.ROOT / "README.md"
+DOCUMENT = tiny.ROOT / "docs" / "datasets.md"
 
 
 @pytest.fixture
@@ -30,13 +30,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         del sys.modules[name]
 
 
-def examples() -> list[str]:
-    """Modules of data sets among the README's pieces of Python."""
-    return [code for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "get_dataset" in code]
-
-
 def write_slides(folder: Path) -> None:
-    """Pictures with two or three annotators each, as the README's example wants them."""
+    """Images with two or three annotators each, in the layout of the example."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for number in range(4):
@@ -46,8 +41,8 @@ def write_slides(folder: Path) -> None:
                 write_png(path, rng.integers(3, size=(8, 8)))
 
 
-def test_example_of_the_readme_is_short_and_trains_as_written(workplace: Path) -> None:
-    (example,) = examples()
+def test_documented_module_is_short_and_trains_as_written(workplace: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert len([line for line in example.splitlines() if line.strip()]) <= 20
     (workplace / "your_package").mkdir()
     (workplace / "your_package" / "your_dataset.py").write_text(example)
