@@ -1,4 +1,4 @@
-"""A cache gives back what the data set gives, to the bit, in as little memory as that takes."""
+"""A cache returns exactly what the dataset returns, in 8 bits if that is lossless."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ PIPELINE = ["flip", "quarter_turn"]
 
 
 class Own:
-    """Images whose number of annotators is their index modulo 3, plus 1."""
+    """Images with index % 3 + 1 annotators."""
 
     num_classes = 4
 
@@ -53,14 +53,10 @@ def normalised(images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "data",
-    [
-        Own(eight_bit() * 2 - 1),
-        Own((eight_bit() - 0.5) * 2),
-        Own(normalised(eight_bit(3)), **PHOTOGRAPHS),
-    ],
+    [Own(eight_bit() * 2 - 1), Own((eight_bit() - 0.5) * 2), Own(normalised(eight_bit(3)), **PHOTOGRAPHS)],
     ids=["scaled", "shifted and scaled", "photographs"],
 )
-def test_eight_bit_images_are_kept_as_such_and_come_back_to_the_bit(data: Own) -> None:
+def test_eight_bit_images_are_stored_in_eight_bits_without_loss(data: Own) -> None:
     images = CachedImages(data, CPU, workers=0)
     maps = sum(index % 3 + 1 for index in range(LENGTH))
     assert images.num_bytes == LENGTH * data.image_channels * 36 + maps * 36
@@ -69,7 +65,7 @@ def test_eight_bit_images_are_kept_as_such_and_come_back_to_the_bit(data: Own) -
 
 
 @pytest.mark.parametrize("late", [0, 16, LENGTH - 1])
-def test_images_of_more_values_are_kept_as_floats_and_come_back_to_the_bit(late: int) -> None:
+def test_other_images_are_stored_as_floats_without_loss(late: int) -> None:
     data = Own(eight_bit() * 2 - 1)
     data.images[late] += 1e-6
     images = CachedImages(data, CPU, workers=0)
@@ -80,12 +76,12 @@ def test_images_of_more_values_are_kept_as_floats_and_come_back_to_the_bit(late:
 
 @pytest.mark.parametrize("cache", ["memory", "device"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_batches_are_those_without_a_cache(cache: Any, workers: int) -> None:
+def test_training_batches_are_the_same_as_without_a_cache(cache: Any, workers: int) -> None:
     data = Own(eight_bit() * 2 - 1)
     assert same(batches(cached(data, cache, CPU, workers), workers), batches(data))
 
 
-def test_without_a_cache_the_data_set_stays_as_it_is() -> None:
+def test_without_a_cache_the_dataset_is_returned() -> None:
     data = Own(eight_bit())
     assert cached(data, None, CPU, 0) is data
 
@@ -112,7 +108,7 @@ def test_images_of_different_sizes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_wrong_with_an_item_is_said_while_caching(workers: int) -> None:
+def test_item_that_violates_the_contract_is_named(workers: int) -> None:
     data = Own(eight_bit(), source="a file")
     data.images[33, 0, 2, 1] = torch.nan
     with pytest.raises(UserError) as error:

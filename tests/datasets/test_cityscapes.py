@@ -1,4 +1,4 @@
-"""Cityscapes: classes from torchvision's table, both sizes of label maps, and what is said about incomplete folders."""
+"""Cityscapes: classes from torchvision's table, both sizes of label maps, and messages about incomplete folders."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import Cityscapes as TorchvisionCityscapes
 
-from datasets.cityscapes import VOID, Cityscapes, get_dataset
+from datasets.cityscapes import VOID, get_dataset
 from datasets.class_weights import class_weights
 from datasets.loading import evaluation_batches, load_dataset
 from tests.datasets.trees import write_cityscapes, write_png
@@ -47,7 +47,7 @@ def test_names_and_colours_are_those_of_the_benchmark(root: Path) -> None:
     dataset = get_dataset("train", str(root))
     assert (dataset.num_classes, dataset.image_channels, dataset.void_class) == (20, 3, VOID)
     assert len(dataset.class_names) == len(dataset.class_colours) == 20
-    assert dict(zip(dataset.class_names, dataset.class_colours, strict=True)) | {} == {
+    assert dict(zip(dataset.class_names, dataset.class_colours, strict=True)) == {
         **{c.name: c.color for c in TorchvisionCityscapes.classes if c.train_id not in (255, -1)},
         "void": (0, 0, 0),
     }
@@ -55,14 +55,14 @@ def test_names_and_colours_are_those_of_the_benchmark(root: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(128, 256), (256, 512), (20, 30)])
-def test_images_and_label_maps_have_the_size_that_is_asked_for(root: Path, size: tuple[int, int]) -> None:
+def test_images_and_label_maps_are_resized(root: Path, size: tuple[int, int]) -> None:
     item = get_dataset("train", str(root), size=size)[0]
     assert item["image"].shape == (3, *size)
     assert item["labels"].shape == (1, *size)
     assert "original_labels" not in item
 
 
-def test_images_are_normalised_by_the_mean_and_deviation_of_imagenet(tmp_path: Path) -> None:
+def test_images_are_normalised_with_the_statistics_of_imagenet(tmp_path: Path) -> None:
     root = write_cityscapes(tmp_path, "train", {SCENES[0]: ALL_IDS})
     write_png(next(root.glob("leftImg8bit/*/*/*.png")), np.broadcast_to([51, 102, 255], (32, 64, 3)))
     image = get_dataset("train", str(root))[0]["image"]
@@ -81,12 +81,12 @@ def test_images_are_resized_smoothly_and_label_maps_to_the_nearest_pixel(tmp_pat
     assert len(item["image"][0, 0].unique()) > 2
 
 
-def test_order_is_that_of_the_names_whatever_the_file_system_says(root: Path) -> None:
+def test_items_are_sorted_by_name(root: Path) -> None:
     dataset = get_dataset("train", str(root))
     assert [dataset[index]["name"] for index in range(3)] == sorted(SCENES)
 
 
-def test_original_label_maps_come_where_they_are_asked_for(root: Path) -> None:
+def test_original_label_maps_are_optional(root: Path) -> None:
     dataset = get_dataset("train", str(root), size=(8, 16), original_labels=True)
     (batch,) = evaluation_batches(dataset, [0, 2], 2, workers=0)
     assert batch.labels.shape == (2, 1, 8, 16)
@@ -111,7 +111,7 @@ def test_class_counts_are_counted_once(root: Path, monkeypatch: pytest.MonkeyPat
     file.unlink()
 
 
-def test_weights_leave_void_out_and_favour_what_is_rare(tmp_path: Path) -> None:
+def test_class_weights_ignore_void_and_favour_rare_classes(tmp_path: Path) -> None:
     ids = np.full((16, 16), 7)
     ids[:2] = 26
     ids[2:8] = 0
@@ -130,7 +130,7 @@ def test_missing_folders_are_refused(root: Path) -> None:
     (root / "gtFine" / "train").rename(root / "gtFine" / "elsewhere")
     message = refusal(root)
     assert f"there is no folder {root / 'gtFine' / 'train'}" in message
-    assert "must be the folder of leftImg8bit and gtFine" in message
+    assert "set dataset_params.path to the folder of leftImg8bit and gtFine" in message
 
 
 def test_image_without_its_annotation_is_refused(root: Path) -> None:
@@ -153,7 +153,7 @@ def test_ids_that_do_not_exist_are_refused(root: Path) -> None:
     assert f"{path}: id 77 at (5, 6); expected the ids of Cityscapes, 0 .. 33" in refusal(root)
 
 
-def test_pictures_of_the_wrong_form_are_refused(root: Path) -> None:
+def test_images_of_the_wrong_form_are_refused(root: Path) -> None:
     path = annotation(root, SCENES[0])
     write_png(path, np.zeros((32, 60)))
     assert f"{path} has (32, 60) pixels, its image (32, 64)" in refusal(root)
@@ -167,8 +167,3 @@ def test_pictures_of_the_wrong_form_are_refused(root: Path) -> None:
 @pytest.mark.parametrize("size", [[128], [0, 256], [1, 2, 3]])
 def test_impossible_size_is_refused(root: Path, size: list[int]) -> None:
     assert "expected height and width" in refusal(root, size=size)
-
-
-def test_it_is_torchvisions_data_set_that_finds_the_files(root: Path) -> None:
-    source = TorchvisionCityscapes(str(root), "train", target_type="semantic")
-    assert len(Cityscapes(root, "train", (8, 8), original_labels=False)) == len(source)

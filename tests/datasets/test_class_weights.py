@@ -1,4 +1,4 @@
-"""Weights of the classes in the loss: given, uniform, or by how often the classes occur."""
+"""Class weights in the loss: given, uniform, or by the frequencies of the classes."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from utils.errors import UserError
 
 
 class Own:
-    """One image of 8 pixels: 1, 1 and 6 of the classes 0, 1 and 3, and another annotator who saw 8 of class 1."""
+    """One image of 8 pixels with two annotators: 1, 1 and 6 pixels of the classes 0, 1 and 3, and 8 of class 1."""
 
     num_classes, image_channels = 4, 1
 
@@ -32,7 +32,7 @@ def weights(choice: Any, **attributes: Any) -> list[float]:
     return result.tolist()
 
 
-def of_frequency(frequency: float) -> Any:
+def enet_weight(frequency: float) -> Any:
     return pytest.approx(1 / torch.tensor(1.02 + frequency).log().item(), rel=1e-5)
 
 
@@ -40,7 +40,7 @@ def test_none_stays_none() -> None:
     assert class_weights(None, Own()) is None
 
 
-def test_given_weights_are_taken() -> None:
+def test_given_weights_are_used() -> None:
     assert weights([1.0, 2.0, 0.5, 0.0]) == [1, 2, 0.5, 0]
 
 
@@ -54,11 +54,11 @@ def test_uniform_leaves_void_out() -> None:
     assert weights("uniform", void_class=3) == [1, 1, 1, 0]
 
 
-def test_weighted_goes_by_the_frequencies_of_the_classes_that_count() -> None:
-    assert weights("weighted") == [of_frequency(1 / 16), of_frequency(9 / 16), of_frequency(0), of_frequency(6 / 16)]
-    assert weights("weighted", void_class=3) == [of_frequency(0.1), of_frequency(0.9), of_frequency(0), 0]
+def test_weighted_uses_the_frequencies_of_all_classes_but_void() -> None:
+    assert weights("weighted") == [enet_weight(1 / 16), enet_weight(9 / 16), enet_weight(0), enet_weight(6 / 16)]
+    assert weights("weighted", void_class=3) == [enet_weight(0.1), enet_weight(0.9), enet_weight(0), 0]
 
 
-def test_data_set_that_has_counted_is_asked() -> None:
+def test_class_counts_of_the_dataset_are_used() -> None:
     counts = torch.tensor([5, 5, 0, 0])
-    assert weights("weighted", class_counts=lambda: counts)[0] == of_frequency(0.5)
+    assert weights("weighted", class_counts=lambda: counts)[0] == enet_weight(0.5)

@@ -1,5 +1,6 @@
-"""The png crops of LIDCv2: annotators go by the names of their files, and incomplete trees are refused."""
+"""The png crops of LIDCv2: label maps are matched to images and annotators by name; incomplete folders are refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from datasets.lidc_crops import get_dataset
 from datasets.loading import load_dataset, training_batches
 from tests.datasets.trees import CROPS, crop_paths, write_crops, write_png
 from utils.errors import UserError
+
+PATIENT, SLICE = CROPS["train"][0]
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def refusal(root: Path, split: str = "train") -> str:
     return str(error.value)
 
 
-def test_items_are_the_middle_of_the_pictures(root: Path) -> None:
+def test_items_are_the_middle_of_the_images(root: Path) -> None:
     dataset = get_dataset("train", str(root))
     assert (len(dataset), dataset.num_classes, dataset.image_channels) == (3, 2, 1)
     item = dataset[1]
@@ -40,13 +43,9 @@ def test_items_are_the_middle_of_the_pictures(root: Path) -> None:
 
 
 def test_patients_are_groups(root: Path) -> None:
-    dataset = get_dataset("train", str(root))
-    groups = [dataset[index]["group"] for index in range(3)]
-    assert groups[0] == groups[1] != groups[2]
-    assert [dataset[index]["name"] for index in range(2)] == [
-        "train/LIDC-IDRI-0001/z-105.0_c0",
-        "train/LIDC-IDRI-0001/z-105.0_c10",
-    ]
+    items = [get_dataset("train", str(root))[index] for index in range(3)]
+    assert items[0]["group"] == items[1]["group"] != items[2]["group"]
+    assert [item["name"] for item in items] == [f"train/{patient}/{slice_}" for patient, slice_ in CROPS["train"]]
 
 
 def test_annotators_are_matched_by_name_where_sorting_would_mix_them(tmp_path: Path) -> None:
@@ -61,7 +60,7 @@ def test_annotators_are_matched_by_name_where_sorting_would_mix_them(tmp_path: P
         assert at == [(90 - 26) * 128 + 40 - 26 + 10 * number + annotator for annotator in range(4)]
 
 
-def test_all_four_annotators_are_drawn_in_training(root: Path) -> None:
+def test_all_annotators_are_drawn_in_training(root: Path) -> None:
     batches = training_batches(get_dataset("train", str(root)), [], 3, 0, 20, seed=0, workers=0)
     areas = {int(labels.sum()) for batch in batches for labels in batch.labels}
     assert areas == {128 * (10 + annotator) for annotator in range(4)}
@@ -69,18 +68,7 @@ def test_all_four_annotators_are_drawn_in_training(root: Path) -> None:
 
 def test_missing_folders_are_refused(root: Path, tmp_path: Path) -> None:
     assert "there is no folder" in refusal(tmp_path / "nowhere")
-    assert "lidc_crops_other" in refusal(root, "other")
-
-
-def test_image_without_one_of_its_label_maps_is_refused(root: Path) -> None:
-    crop_paths(root, "train", "LIDC-IDRI-0001", "z-105.0_c10")[1][2].unlink()
-    message = refusal(root)
-    assert "z-105.0_c10.png lacks z-105.0_c10_l2.png" in message
-
-
-def test_label_maps_without_their_image_are_refused(root: Path) -> None:
-    crop_paths(root, "train", "LIDC-IDRI-0007", "z3_c0")[0].unlink()
-    assert "has label maps of z3_c0" in refusal(root)
+    assert "choose from the splits train, val, test" in refusal(root, "other")
 
 
 def test_split_without_images_is_refused(tmp_path: Path) -> None:
@@ -89,27 +77,28 @@ def test_split_without_images_is_refused(tmp_path: Path) -> None:
     assert "holds no images" in refusal(tmp_path, "val")
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda image, masks: masks[2].unlink(), "{image} lacks {masks[2].name}"),
+        (lambda image, masks: image.unlink(), "{masks[0]} has no image"),
+        (lambda image, masks: masks[3].rename(masks[3].with_name("x.png")), "lacks {masks[3].name}"),
+        (lambda image, masks: write_png(masks[0].with_name("x.png"), [[0]]), "x.png has no image; expected <slice>_l"),
+        (lambda image, masks: write_png(masks[3], np.full((180, 180), 7)), "{masks[3]} holds 7; expected 0 for"),
+        (lambda image, masks: image.write_bytes(image.read_bytes()[:100]), "{image} cannot be read; it may"),
+        (lambda image, masks: write_png(image, np.zeros((180, 180, 3))), "{image} is uint8 (180, 180, 3); expected 8"),
+        (lambda image, masks: write_png(image, np.zeros((180, 170))), "{masks[0]} is (180, 180), its image"),
+        (lambda image, masks: write_png(image, np.zeros((120, 180))), "{image} is (120, 180); expected at least 128"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(
+    root: Path, damage: Callable[[Path, list[Path]], object], message: str
+) -> None:
+    image, masks = crop_paths(root, "train", PATIENT, SLICE)
+    damage(image, masks)
+    assert message.format(image=image, masks=masks) in refusal(root)
+
+
 def test_patient_in_two_splits_is_refused(root: Path) -> None:
     write_crops(root, {"val": [("LIDC-IDRI-0007", "z3_c0")]})
-    assert "patient LIDC-IDRI-0007 is in the splits train and val" in refusal(root)
-
-
-def test_values_that_are_no_label_are_refused(root: Path) -> None:
-    mask = crop_paths(root, "train", "LIDC-IDRI-0001", "z-105.0_c0")[1][3]
-    write_png(mask, np.full((180, 180), 7))
-    assert f"{mask} holds 7; expected 0 for background and 255" in refusal(root)
-
-
-def test_pictures_of_the_wrong_form_are_refused(root: Path) -> None:
-    image, masks = crop_paths(root, "train", "LIDC-IDRI-0001", "z-105.0_c0")
-    whole = image.read_bytes()
-    image.write_bytes(whole[: len(whole) // 2])
-    assert f"{image} cannot be read; it may be damaged" in refusal(root)
-    write_png(image, np.zeros((180, 180, 3)))
-    assert f"{image} is uint8 (180, 180, 3); expected 8 bits and one channel" in refusal(root)
-    write_png(image, np.zeros((180, 170)))
-    assert f"{masks[0]} is (180, 180), its image {image} (180, 170)" in refusal(root)
-
-
-def test_pictures_that_are_too_small_are_refused(tmp_path: Path) -> None:
-    assert "expected at least 128 x 128" in refusal(write_crops(tmp_path, CROPS, side=120))
+    assert "patient LIDC-IDRI-0007 is in both train and val" in refusal(root)

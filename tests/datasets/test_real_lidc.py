@@ -1,7 +1,7 @@
-"""Loader and metric together on real LIDC: what trivial predictors score is known.
+"""Loader and metric together on real LIDC, where the scores of trivial predictors are known.
 
-The data is no part of the repository. It is looked for in the folder that the environment variable CCDM_LIDC names, or
-else in ../shared/data/lidc.
+The data is not part of the repository. The environment variable CCDM_LIDC names its folder; the default is
+../shared/data/lidc.
 """
 
 import os
@@ -38,7 +38,7 @@ def test_split(tmp_path_factory: pytest.TempPathFactory) -> HDF5Dataset:
     return get_dataset("test", str(path))
 
 
-def test_trivial_predictors_score_what_they_are_known_to(test_split: HDF5Dataset) -> None:
+def test_trivial_predictors_have_the_known_scores(test_split: HDF5Dataset) -> None:
     geds: dict[str, list[Tensor]] = {}
     generator = torch.Generator().manual_seed(0)
     for batch in evaluation_batches(test_split, list(range(len(test_split))), 64, workers=0):
@@ -60,7 +60,7 @@ def test_trivial_predictors_score_what_they_are_known_to(test_split: HDF5Dataset
     assert means["annotators"] == pytest.approx(0.0255, abs=5e-3)
 
 
-def test_images_fit_the_network_and_the_patients_are_those_of_the_file(test_split: HDF5Dataset) -> None:
+def test_images_are_scaled_for_the_network_and_patients_are_read(test_split: HDF5Dataset) -> None:
     assert (len(test_split), test_split.num_classes, len(np.unique(test_split.uids))) == (1279, 2, 75)
     images = torch.stack([test_split[index]["image"] for index in range(0, 1279, 40)])
     assert images.shape[1:] == (1, 128, 128)
@@ -68,7 +68,7 @@ def test_images_fit_the_network_and_the_patients_are_those_of_the_file(test_spli
     assert images.max() == 1
 
 
-def test_cache_takes_a_byte_a_pixel(test_split: HDF5Dataset) -> None:
+def test_cache_uses_one_byte_per_pixel(test_split: HDF5Dataset) -> None:
     images = CachedImages(test_split, torch.device("cpu"), workers=0)
     assert images.num_bytes == 1279 * 128 * 128 * 5
     drawn, _ = images.draw(torch.tensor([7]), torch.tensor([0.5]))

@@ -1,4 +1,4 @@
-"""The embedded data set: made once from a seed, with labels that follow the distribution beside them."""
+"""The synthetic dataset: generated once from a seed, with labels that follow the stored distribution."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ FINE = 1e-4
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the data at its real size, but fewer training images. Images do not depend on their number."""
+    """A folder with images of the default size, but fewer for training; images do not depend on their number."""
     path = tmp_path_factory.mktemp("synthetic")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "SPLIT_SIZES", {"train": 256, "val": 128, "test": 4})

@@ -1,4 +1,4 @@
-"""Small files and folders in the formats that people have on disk."""
+"""Small files and folders in the formats of the published datasets."""
 
 import pickle
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,21 @@ from PIL import Image
 
 
 def write_png(path: Path, values: Any) -> Path:
-    """A picture with those values."""
+    """Write an image of these values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(values, dtype=np.uint8)).save(path)
     return path
 
 
 def crop_paths(root: Path, split: str, patient: str, slice_: str) -> tuple[Path, list[Path]]:
-    """Where LIDCv2 keeps an image and the masks of its four annotators."""
+    """The files of an image of LIDCv2 and of its four annotators."""
     folder = root / f"lidc_crops_{split}" / split
     masks = [folder / "gt" / patient / f"{slice_}_l{annotator}.png" for annotator in range(4)]
     return folder / "images" / patient / f"{slice_}.png", masks
 
 
 def write_crops(root: Path, slices: Mapping[str, Sequence[tuple[str, str]]], side: int = 180) -> Path:
-    """The tree of LIDCv2 with (patient, slice) for every split; annotator k outlines rows 60 to 70 + k of the image."""
+    """The folders of LIDCv2 with these (patient, slice) pairs; annotator k marks rows 60 to 70 + k of every image."""
     for split, named in slices.items():
         for number, (patient, slice_) in enumerate(named):
             image, masks = crop_paths(root, split, patient, slice_)
@@ -43,7 +43,7 @@ CROPS = {
 
 
 def pickle_entries(patients: int = 10, slices: int = 3, side: int = 12) -> dict[str, dict[str, Any]]:
-    """The contents of a data_lidc.pickle; the third annotator never sees anything."""
+    """The contents of a data_lidc.pickle; the masks of the third annotator are empty."""
     rng = np.random.default_rng(0)
     entries = {}
     for number in rng.permutation(patients * slices):
@@ -57,13 +57,13 @@ def pickle_entries(patients: int = 10, slices: int = 3, side: int = 12) -> dict[
 
 
 def write_pickle(path: Path, contents: Any, protocol: int = 4) -> Path:
-    """A pickle of those contents."""
+    """Write a pickle."""
     path.write_bytes(pickle.dumps(contents, protocol))
     return path
 
 
 def write_cityscapes(root: Path, split: str, ids: Mapping[str, Any]) -> Path:
-    """The tree of Cityscapes with the id map of every scene, such as "aachen_000000_000019"."""
+    """The folders of Cityscapes with the id map of every scene, such as "aachen_000000_000019"."""
     rng = np.random.default_rng(0)
     for scene, map_ in ids.items():
         city = scene.split("_")[0]
