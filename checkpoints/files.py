@@ -107,6 +107,10 @@ def read_torch_file(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_NUMPY):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # what a damaged file raises inside the unpickler can be anything
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign is not None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from datasets.cityscapes import Cityscapes
+
 _RENAMED_SETTINGS = {
     "samples": "num_samples",
     "sampling_batch": "max_batch_size",
@@ -32,8 +34,10 @@ def upgrade(contents: Mapping[str, Any]) -> dict[str, Any]:
     if "bad_steps" in upgraded:
         upgraded["nonfinite_steps"] = upgraded.pop("bad_steps")
     if "preprocessing" not in upgraded:
-        middle = [0.5] * network.get("image_channels", 1)
-        upgraded["preprocessing"] = {"image_mean": middle, "image_std": middle}
+        mean = std = [0.5] * network.get("image_channels", 1)
+        if contents["settings"].get("dataset_file") == "datasets.cityscapes":
+            mean, std = list(Cityscapes.image_mean), list(Cityscapes.image_std)
+        upgraded["preprocessing"] = {"image_mean": mean, "image_std": std}
     return upgraded
 
 

@@ -1,4 +1,4 @@
-"""What tests of official files start from."""
+"""Fixtures of the tests of official files."""
 
 from pathlib import Path
 from typing import Any

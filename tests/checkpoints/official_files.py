@@ -14,14 +14,17 @@ from tests.models import dinos
 State = dict[str, Tensor]
 Load = Callable[[Any], dict[str, Any]]
 
-SMALL = UNetConfig(2, 1, 32, (1, 2), (2,), 1)
-SMALL_DINO = UNetConfig(20, 3, 32, (1, 1, 1, 2), (8,), 1, feature=FeatureCondition(384, 8, 7))
+SMALL = UNetConfig(num_classes=2, channel_mult=(1, 2), attention_resolutions=(2,), num_res_blocks=1)
+SMALL_DINO = UNetConfig(
+    num_classes=20, image_channels=3, channel_mult=(1, 1, 1, 2), attention_resolutions=(8,), num_res_blocks=1,
+    feature=FeatureCondition(channels=384, output_stride=8, target_layer=7),
+)  # fmt: skip
 
 
-def unet_state(shape: UNetConfig, sign: float = 1) -> State:
+def unet_state(config: UNetConfig, sign: float = 1) -> State:
     with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in UNet(shape).state_dict().items()}
-    return {name: sign * tensor for name, tensor in golden_rule.state_dict(shapes).items()}
+        network = UNet(config)
+    return {name: sign * tensor for name, tensor in golden_rule.weights_of(network).items()}
 
 
 def wrapped(prefix: str, state: State) -> State:
@@ -29,12 +32,12 @@ def wrapped(prefix: str, state: State) -> State:
 
 
 def encoder_state(**changes: Tensor) -> State:
-    """As DINO lies in the official encoder."""
+    """DINO under the names of the official encoder."""
     return wrapped("module.extractor.model.", {**dinos.weights(), **changes})
 
 
 def training_state() -> dict[str, Any]:
-    """What lies beside the weights, with arrays and scalars of NumPy as schedulers leave them."""
+    """The other entries of an official file, with the arrays and scalars of NumPy that schedulers contain."""
     weight = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.Adam([weight], lr=1e-4)
     weight.sum().backward()
@@ -44,9 +47,9 @@ def training_state() -> dict[str, Any]:
     return {"optimizer": optimizer.state_dict(), "scheduler": scheduler, "engine": engine}
 
 
-def main_branch(shape: UNetConfig) -> dict[str, Any]:
-    return {"model": unet_state(shape), "average_model": unet_state(shape, -1), **training_state()}
+def main_branch(config: UNetConfig) -> dict[str, Any]:
+    return {"model": unet_state(config), "average_model": unet_state(config, -1), **training_state()}
 
 
-def cityscapes_branch(shape: UNetConfig) -> dict[str, Any]:
-    return {**main_branch(shape), "cond_encoder": encoder_state(), "average_cond_encoder": encoder_state()}
+def cityscapes_branch(config: UNetConfig) -> dict[str, Any]:
+    return {**main_branch(config), "cond_encoder": encoder_state(), "average_cond_encoder": encoder_state()}

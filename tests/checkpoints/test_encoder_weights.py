@@ -1,4 +1,4 @@
-"""Where an encoder's weights come from, and what is said where they do not come."""
+"""The weights of an encoder: from files in several layouts and from the hub, or a message that says how to get them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,11 +33,14 @@ LAYOUTS: dict[str, Layout] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_official_file_is_read(tmp_path: Path, layout: str) -> None:
+def test_weights_are_read_from_files_of_several_layouts(tmp_path: Path, layout: str) -> None:
     torch.save(LAYOUTS[layout](dinos.weights()), tmp_path / "dino.pth")
     encoder = build_encoder(EncoderConfig(), str(tmp_path / "dino.pth"))
     assert isinstance(encoder, FrozenEncoder)
     assert encoder.digest == dinos.frozen().digest
+    changed = build_encoder(EncoderConfig(), {**dinos.weights(), "norm.bias": torch.ones(384)})
+    assert isinstance(changed, FrozenEncoder)
+    assert changed.digest != encoder.digest
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
@@ -47,13 +50,13 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, dinos.weights()[name]) for name, tensor in encoder.vit.state_dict().items())
 
 
-def test_without_a_network_the_file_to_bring_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_internet_the_file_to_download_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise ConnectionError("no route to host")
 
     with torch.device("meta"):
         built = DinoEncoder(EncoderConfig())
-    monkeypatch.setattr("checkpoints.encoder_weights.DinoEncoder", lambda shape: built)
+    monkeypatch.setattr("checkpoints.encoder_weights.DinoEncoder", lambda config: built)
     monkeypatch.setattr("timm.create_model", offline)
     with pytest.raises(UserError) as error:
         build_encoder(EncoderConfig())
@@ -61,22 +64,22 @@ def test_without_a_network_the_file_to_bring_is_named(monkeypatch: pytest.Monkey
         assert word in str(error.value)
 
 
-def test_hub_is_asked_for_the_transformer_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_downloaded_under_the_name_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 
-    asked: list[str] = []
+    requested: list[str] = []
     create = timm.create_model
 
     def hub(name: str, pretrained: bool = False, **settings: Any) -> torch.nn.Module:
         made = create(name, pretrained=False, **settings)
         if pretrained:
-            asked.append(name)
+            requested.append(name)
             made.load_state_dict(dinos.weights())
         return made
 
     monkeypatch.setattr("timm.create_model", hub)
     encoder = build_encoder(EncoderConfig())
-    assert asked == ["vit_small_patch8_224.dino"]
+    assert requested == ["vit_small_patch8_224.dino"]
     assert isinstance(encoder, FrozenEncoder)
     assert encoder.digest == dinos.frozen().digest
 
@@ -84,14 +87,14 @@ def test_hub_is_asked_for_the_transformer_of_that_name(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (lambda: {"weight": torch.ones(2)}, "holds no vision transformer: it has no tensor patch_embed.proj.weight"),
-        (lambda: torch.ones(2), "holds no vision transformer"),
+        (lambda: {"weight": torch.ones(2)}, "contains no vision transformer: it has no tensor patch_embed.proj.weight"),
+        (lambda: torch.ones(2), "contains no vision transformer"),
         (lambda: dinos.weights("dino_vits16"), r"another network: pos_embed has shape \(1, 197, 384\) there"),
         (
             lambda: {name: tensor for name, tensor in dinos.weights().items() if name != "norm.bias"},
             "lacks the tensor norm.bias",
         ),
-        (lambda: {**dinos.weights(), "extra": torch.ones(1)}, "the tensor extra has no place"),
+        (lambda: {**dinos.weights(), "extra": torch.ones(1)}, "an unexpected tensor extra"),
     ],
 )
 def test_file_of_something_else_is_refused(tmp_path: Path, contents: Callable[[], Any], message: str) -> None:
@@ -103,16 +106,16 @@ def test_file_of_something_else_is_refused(tmp_path: Path, contents: Callable[[]
 @pytest.mark.parametrize("name", ["dino.pth", "model.safetensors"])
 def test_missing_and_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    with pytest.raises(UserError, match=f"there is no file .*{name}; bring dino_deitsmall8_pretrain.pth"):
+    with pytest.raises(UserError, match=f"there is no file .*{name}; download dino_deitsmall8_pretrain.pth"):
         build_encoder(EncoderConfig(), str(path))
     path.write_bytes(b"no weights")
     with pytest.raises(UserError, match=f"{name} is not"):
         build_encoder(EncoderConfig(), str(path))
 
 
-def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+def test_code_in_a_file_is_not_executed(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     torch.save({**dinos.weights(), "args": TouchesAFile(trap)}, tmp_path / "dino.pth")
-    with pytest.raises(UserError, match=r"dino.pth is not a checkpoint that can be read safely: it asks for \S*mkdir"):
+    with pytest.raises(UserError, match=r"dino.pth cannot be read safely: it refers to \S*mkdir"):
         build_encoder(EncoderConfig(), str(tmp_path / "dino.pth"))
     assert not trap.exists()

@@ -1,72 +1,134 @@
-"""A model as plain data and back."""
+"""Models in checkpoints: described by plain data, and built again from it."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from checkpoints.model import config_from_checkpoint, restore, to_config_dict
+from checkpoints.files import load_checkpoint, save_checkpoint
+from checkpoints.model import build_model, model_config, to_config_dict
 from checkpoints.weights import load_weights
-from models import FeatureCondition, ProcessConfig, UNetConfig
+from diffusion import UniformConfig
+from models import CCDM, ModelConfig, Part, build_network, build_process
 from tests import tiny
 from tests.models import dinos
 from utils.errors import UserError
 
+MY_NETWORK, MY_PROCESS = "tests.extensions.own_code.my_network", "tests.extensions.own_code.my_process"
+
 
 @pytest.fixture
 def contents() -> dict[str, Any]:
-    """What a checkpoint of a model holds; weights and average differ."""
-    average = tiny.model()
-    weights = {name: torch.zeros_like(tensor) for name, tensor in average.state_dict().items()}
-    shapes = to_config_dict(tiny.network_shape(), tiny.PROCESS)
-    return {**shapes, "model": weights, "average": copy.deepcopy(average.state_dict())}
+    """What a checkpoint of a model contains; weights and average differ."""
+    model, sizes = tiny.model(), {"num_classes": 2, "image_channels": 1}
+    config = ModelConfig(
+        network=Part(module="models.unet", params=sizes),
+        process=Part(module="diffusion.uniform", params={"num_classes": 2}),
+    )
+    weights = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    return {**to_config_dict(model, config), "settings": {}, "model": weights, "average": model.state_dict()}
 
 
-def test_restored_model_predicts_like_the_average(contents: dict[str, Any]) -> None:
-    model, images = restore(contents), tiny.images(2)
+def with_features(model: CCDM, file: Path | None) -> dict[str, Any]:
+    """What a checkpoint contains whose encoder has the weights of a file."""
+    config = ModelConfig(
+        network=Part(module="models.unet", params=dinos.NETWORK.model_dump(mode="json")),
+        process=Part(module="diffusion.uniform", params={"num_classes": 3}),
+        encoder=dinos.CONFIG,
+    )
+    settings = {"feature_cond_encoder": {"weights": None if file is None else str(file)}}
+    return {**to_config_dict(model, config), "settings": settings, "average": model.state_dict()}
+
+
+@pytest.fixture(scope="module")
+def dino_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dino") / "dino_deitsmall8_pretrain.pth"
+    torch.save(dinos.weights(), path)
+    return path
+
+
+def test_built_model_predicts_like_the_average(contents: dict[str, Any]) -> None:
+    model, images = build_model(contents), tiny.images(2)
     x_t, t = torch.zeros(2, tiny.SIDE, tiny.SIDE, dtype=torch.uint8), torch.tensor([3, 40])
     assert torch.equal(model(x_t, t, images), tiny.model()(x_t, t, images))
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
-    assert model.process.time_steps == tiny.PROCESS.time_steps
 
 
-def test_shapes_come_back_from_plain_data() -> None:
-    network = UNetConfig(5, 3, 64, (1, 1, 2, 2), (2,), 2, 2, -1, 0.25, FeatureCondition(384, 8, 10))
-    process = ProcessConfig(100, "linear", {"first": 0.02})
-    described = to_config_dict(network, process, dinos.frozen())
-    assert all(isinstance(described[name], dict) for name in ("network", "process", "encoder"))
-    assert isinstance(described["network"]["feature"], dict)
-    assert config_from_checkpoint(described) == (network, process, dinos.SHAPE)
-    assert config_from_checkpoint(to_config_dict(network, process)) == (network, process, None)
+def test_configs_are_stored_completely_as_plain_data(contents: dict[str, Any]) -> None:
+    config = model_config(contents)
+    assert config.network.params == tiny.unet_config().model_dump(mode="json")
+    assert config.process.params == {"num_classes": 2, **UniformConfig(time_steps=50).model_dump()}
+    assert config.encoder is None
+    described = with_features(dinos.model(), None)
+    assert described["encoder"] == {**dinos.CONFIG.model_dump(), "digest": dinos.frozen().digest}
+    assert model_config(described).encoder == dinos.CONFIG
+    process = build_process(model_config(described).process)
+    assert build_network(model_config(described).network, process).config == dinos.NETWORK
 
 
 @pytest.mark.parametrize("part", ["network", "process"])
-def test_shape_that_is_not_known_is_refused(contents: dict[str, Any], part: str) -> None:
-    contents[part]["hyperspheres"] = 3
-    with pytest.raises(UserError, match="hyperspheres"):
-        config_from_checkpoint(contents)
+def test_unknown_entries_and_parameters_are_refused(contents: dict[str, Any], part: str) -> None:
+    with pytest.raises(UserError, match=f"the checkpoint's model: unknown key `{part}.hyperspheres`"):
+        model_config({**contents, part: {**contents[part], "hyperspheres": 3}})
+    contents[part]["params"]["hyperspheres"] = 3
+    with pytest.raises(UserError, match=f"{part}_params: unknown key `hyperspheres`"):
+        build_model(contents)
 
 
 def test_weights_of_another_network_are_refused(contents: dict[str, Any]) -> None:
-    contents["network"]["base_channels"] = 64
-    with pytest.raises(UserError, match=r"another network: unet\.\S+ has shape .* there, .* here"):
-        restore(contents)
+    contents["network"]["params"]["base_channels"] = 64
+    with pytest.raises(UserError, match=r"another network: network\.\S+ has shape .* there, .* here"):
+        build_model(contents)
 
 
-def test_missing_tensor_is_named() -> None:
-    model = tiny.model()
-    weights = dict(model.state_dict())
-    del weights["unet.out.2.bias"]
-    with pytest.raises(UserError, match=r"lacks the tensor unet\.out\.2\.bias"):
-        load_weights(model, weights)
-
-
-def test_tensor_without_a_place_is_named_and_nothing_is_loaded() -> None:
+def test_missing_and_unexpected_tensors_are_named_and_nothing_is_loaded() -> None:
     model = tiny.model()
     before = copy.deepcopy(model.state_dict())
     weights = {name: torch.zeros_like(tensor) for name, tensor in before.items()}
-    with pytest.raises(UserError, match="tensor extra has no place"):
+    with pytest.raises(UserError, match="an unexpected tensor extra"):
         load_weights(model, {**weights, "extra": torch.ones(1)})
+    del weights["network.out.2.bias"]
+    with pytest.raises(UserError, match=r"lacks the tensor network\.out\.2\.bias"):
+        load_weights(model, weights)
     assert tiny.same(dict(model.state_dict()), dict(before))
+
+
+def test_modules_that_a_file_names_are_imported_only_if_the_user_names_them(tmp_path: Path) -> None:
+    config = ModelConfig(
+        network=Part(module=MY_NETWORK, params={"num_classes": 2, "image_channels": 1, "width": 8}),
+        process=Part(module=MY_PROCESS, params={"num_classes": 2, "time_steps": 10}),
+    )
+    process = build_process(config.process)
+    model = CCDM(build_network(config.network, process), process)
+    weights = model.state_dict()
+    entries = {"settings": {}, "model": weights, "average": weights, "step": 0, **to_config_dict(model, config)}
+    save_checkpoint(tmp_path / "last.pt", entries)
+    contents = load_checkpoint(tmp_path / "last.pt")
+    for trusted, setting in (((), "network"), ((MY_NETWORK,), "process"), ((MY_PROCESS,), "network")):
+        with pytest.raises(UserError, match=f"to import and run it, pass {setting}="):
+            build_model(contents, trusted=trusted)
+    assert contents["network"] == config.network.model_dump()
+    again = build_model(contents, trusted=(MY_NETWORK, MY_PROCESS))
+    assert torch.equal(again.sample(tiny.images(1), 2).labels, model.sample(tiny.images(1), 2).labels)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("train", [False, True])
+def test_model_with_features_is_built_again(dino_file: Path, train: bool) -> None:
+    model = dinos.model(dinos.encoder(dinos.TRAINED)) if train else dinos.model()
+    again = build_model(with_features(model, None if train else dino_file))
+    images, t, x_t = dinos.images(2), torch.tensor([5, 30]), torch.zeros(2, *dinos.SIDES, dtype=torch.uint8)
+    assert torch.equal(again(x_t, t, images), model(x_t, t, images))
+
+
+def test_weights_of_the_encoder_must_be_those_of_the_training(dino_file: Path, tmp_path: Path) -> None:
+    contents = with_features(dinos.model(), Path("/nowhere/dino.pth"))
+    with pytest.raises(UserError, match=r"there is no file /nowhere/dino\.pth"):
+        build_model(contents)
+    assert build_model(contents, str(dino_file)).encoder is not None
+    torch.save({**dinos.weights(), "norm.bias": torch.ones(384)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match="differ from those that the checkpoint was trained with"):
+        build_model(contents, str(tmp_path / "other.pth"))
