@@ -19,7 +19,7 @@ from checkpoints.model import build_model, model_config
 from checkpoints.official import load_model_file
 from checkpoints.weights import weights_digest
 from datasets import AnnotatedDataset, load_dataset
-from datasets.loading import evenly_spaced_indices
+from datasets.loading import DATASETS, evenly_spaced_indices
 from evaluation import Evaluation, Result, sample_panel
 from evaluation.examples import write_examples
 from evaluation.predictors import model_samples
@@ -37,8 +37,6 @@ from utils.logs import LOGGER, setup_logging
 from utils.modules import import_module
 from utils.paths import write_atomically, write_text
 from utils.settings import load_settings
-
-DATASETS = ("datasets.synthetic", "datasets.lidc", "datasets.lidc_crops", "datasets.cityscapes")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Data of other shapes than LIDC's, and the example module of docs/datasets.md, can be trained on and evaluated."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -14,18 +15,23 @@ import ddpm_train
 from datasets.loading import evaluation_batches, load_dataset
 from tests import tiny
 from tests.datasets.trees import write_png
-from utils.schema import TrainSettings
+from training.settings import TrainSettings
 from utils.settings import load_settings
 
 DOCUMENT = tiny.ROOT / "docs" / "datasets.md"
+AUGMENTATION = """
+def invert(images, labels, keys):
+    return -images, labels
+"""
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working directory whose modules are forgotten afterwards."""
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder `your_package` in the working directory, whose modules are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    yield tmp_path
+    (tmp_path / "your_package").mkdir()
+    yield tmp_path / "your_package"
     for name in [name for name in sys.modules if name.startswith("your_package")]:
         del sys.modules[name]
 
@@ -41,20 +47,30 @@ def write_slides(folder: Path) -> None:
                 write_png(path, rng.integers(3, size=(8, 8)))
 
 
-def test_documented_module_is_short_and_trains_as_written(workplace: Path) -> None:
+def evaluated_images(folder: Path) -> int:
+    return int(json.loads((folder / "results.json").read_text())["results"][0]["num_images"])
+
+
+@pytest.mark.parametrize(
+    "attributes", ["num_classes, image_channels = 3, 3", "num_classes, image_channels, void_class = 3, 3, 2"]
+)
+def test_documented_module_works_as_written_with_a_void_class_and_with_an_own_augmentation(
+    package: Path, attributes: str
+) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert len([line for line in example.splitlines() if line.strip()]) <= 20
-    (workplace / "your_package").mkdir()
-    (workplace / "your_package" / "your_dataset.py").write_text(example)
-    write_slides(workplace / "slides")
-    changes = ["dataset_file=your_package.your_dataset", "dataset_params.path=slides"]
-    ddpm_train.main(tiny.train_argv(None, workplace / "run", *changes))
-    assert (workplace / "run" / "last.pt").is_file()
+    (package / "your_dataset.py").write_text(example.replace("num_classes, image_channels = 3, 3", attributes))
+    (package / "your_transforms.py").write_text(AUGMENTATION)
+    write_slides(Path("slides"))
     dataset = load_dataset("your_package.your_dataset", "val", {"path": "slides"})
     (batch,) = evaluation_batches(dataset, [0, 1, 2, 3], 4, workers=0)
     assert batch.present.sum(1).tolist() == [2, 3, 2, 3]
-    assert batch.images.min() < -0.9
-    assert batch.images.max() > 0.9
+    assert (batch.images.min() < -0.9) and (batch.images.max() > 0.9)
+    data = ["dataset_file=your_package.your_dataset", "dataset_params.path=slides"]
+    pipeline = "dataset_pipeline_train=[flip, your_package.your_transforms.invert]"
+    ddpm_train.main(tiny.train_argv(None, Path("run"), *data, pipeline))
+    ddpm_eval.main(tiny.eval_argv(Path("run/last.pt"), Path("evaluation"), data[0], "dataset_split=val"))
+    assert evaluated_images(Path("evaluation")) == 4
 
 
 def test_three_channels_five_classes_and_seven_annotators_train_and_evaluate(tmp_path: Path) -> None:
@@ -68,18 +84,16 @@ def test_three_channels_five_classes_and_seven_annotators_train_and_evaluate(tmp
     path = tiny.write_hdf5(tmp_path / "data.hdf5", columns)
     changes = [
         "dataset_file=datasets.lidc",
-        f"dataset_params.path={path}",
+        f"dataset_params={{path: {path}}}",
         "max_epochs=1",
         "batch_size=1",
-        "validation_freq=100",
-        "unet_openai.channel_mult=[1, 1, 1, 1, 1]",
-        *(few := ["sampling.steps=1", "n_validation_images=0"]),
-        "samples=2",
+        "network_params.channel_mult=[1, 1, 1, 1, 1]",
+        *(few := ["sampling.steps=1", "n_validation_images=0", "num_samples=2"]),
     ]
     ddpm_train.main(tiny.train_argv(None, tmp_path / "run", *changes))
-    ddpm_eval.main(tiny.eval_argv(tmp_path / "run" / "last.pt", tmp_path / "evaluation", *few, "evaluations=2"))
-    assert (tmp_path / "evaluation" / "results.json").is_file()
-    network = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["network"]
+    ddpm_eval.main(tiny.eval_argv(tmp_path / "run" / "last.pt", tmp_path / "evaluation", *few))
+    assert evaluated_images(tmp_path / "evaluation") == 2
+    network = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["network"]["params"]
     assert (network["num_classes"], network["image_channels"]) == (5, 3)
 
 
@@ -94,15 +108,11 @@ def test_three_channels_five_classes_and_seven_annotators_train_and_evaluate(tmp
 def test_one_line_switches_to_the_papers_recipe(
     dataset_file: str, batch_size: int, base_channels: int, polyak_alpha: float, tmp_path: Path
 ) -> None:
-    on_command_line = load_settings(TrainSettings, [str(tiny.ROOT / "params.yml"), f"dataset_file={dataset_file}"], "")
-    text = (tiny.ROOT / "params.yml").read_text()
+    recipe = load_settings(TrainSettings, [str(tiny.ROOT / "params.yml"), f"dataset_file={dataset_file}"], "")
     edited = tmp_path / "params.yml"
+    text = (tiny.ROOT / "params.yml").read_text()
     edited.write_text(text.replace("dataset_file: datasets.synthetic", f"dataset_file: {dataset_file}", 1))
-    assert load_settings(TrainSettings, [str(edited)], "") == on_command_line
-    recipe = on_command_line
-    assert (recipe.batch_size, recipe.unet_openai.base_channels, recipe.polyak_alpha) == (
-        batch_size,
-        base_channels,
-        polyak_alpha,
-    )
-    assert (recipe.optim.learning_rate, recipe.optim.lr_params.min_lr, recipe.time_steps) == (1e-4, 1e-6, 250)
+    assert load_settings(TrainSettings, [str(edited)], "") == recipe
+    assert (recipe.batch_size, recipe.polyak_alpha) == (batch_size, polyak_alpha)
+    assert recipe.network_params["base_channels"] == base_channels
+    assert (recipe.optim.learning_rate, recipe.optim.lr_params.min_lr) == (1e-4, 1e-6)
