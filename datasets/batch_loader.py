@@ -1,7 +1,7 @@
 """A data loader of whole batches whose worker processes report a `UserError` as a message instead of a traceback."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -11,17 +11,11 @@ from utils.errors import UserError
 Batch = TypeVar("Batch")
 
 
-class BatchLoader(Generic[Batch]):
-    """The batches of a data loader; a `UserError` of a worker process is raised here with its message unchanged."""
+class BatchLoader(DataLoader[Batch]):
+    """A data loader that raises a `UserError` of a worker process with its message unchanged."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self._loader = loader
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # wider than PyTorch's private class
+        for batch in super().__iter__():
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -45,17 +39,5 @@ class BatchDataset(Dataset[Any]):
 
 def make_loader(dataset: BatchDataset, keys: Iterable[Any], workers: int, pin_memory: bool) -> BatchLoader[Any]:
     """Load a batch for every element of `keys`, in `workers` processes, or in this one if there are none."""
-    return BatchLoader(
-        DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=keys,
-            collate_fn=_unchanged,
-            num_workers=workers,
-            pin_memory=pin_memory and torch.cuda.is_available(),
-        )
-    )
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
+    pin_memory = pin_memory and torch.cuda.is_available()
+    return BatchLoader(dataset, batch_size=None, sampler=keys, num_workers=workers, pin_memory=pin_memory)

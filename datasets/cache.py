@@ -56,11 +56,6 @@ class CachedImages:
     def __len__(self) -> int:
         return len(self._images)
 
-    @property
-    def num_bytes(self) -> int:
-        """Memory of images and label maps."""
-        return self._images.nbytes + self._labels.nbytes
-
     def draw(self, indices: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """See `TrainingImages`."""
         chosen = (uniforms.double() * self._num_annotators[indices]).long()

@@ -22,12 +22,11 @@ from torchvision.transforms import InterpolationMode, v2
 from tqdm import tqdm
 
 from datasets.contract import SPLITS
-from datasets.image_files import read_colour, read_grey
+from datasets.image_files import open_image, read_grey
 from datasets.normalisation import Normalisation
 from utils.errors import UserError
 from utils.paths import expand_path, write_text
 
-DEFAULT_ROOT = "${TMPDIR}/cityscapes/"
 VOID = 19
 
 _Source = torchvision_datasets.Cityscapes
@@ -73,10 +72,9 @@ class Cityscapes(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image_path, label_path = self._files[index]
-        image, labels = read_colour(image_path), _read_labels(label_path)
-        if (image.height, image.width) != labels.shape:
-            size = image.height, image.width
-            raise UserError(f"{label_path} has {labels.shape} pixels, its image {size}: expected the same size")
+        image, labels = open_image(image_path).convert("RGB"), _read_labels(label_path)
+        if image.size[::-1] != labels.shape:
+            raise UserError(f"{label_path} is {labels.shape}, its image {image.size[::-1]}: expected the same size")
         resized = v2.functional.resize(image, self.size, InterpolationMode.BILINEAR)
         item = {
             "image": self._normalisation.apply(v2.functional.pil_to_tensor(resized).float() / 255),
@@ -105,7 +103,7 @@ class Cityscapes(Dataset[dict[str, Any]]):
 
 
 def get_dataset(
-    split: str, path: str = DEFAULT_ROOT, size: Sequence[int] = (128, 256), original_labels: bool = False
+    split: str, path: str = "${TMPDIR}/cityscapes/", size: Sequence[int] = (128, 256), original_labels: bool = False
 ) -> Cityscapes:
     """A split of the Cityscapes folder `path`; see `Cityscapes` for the other arguments."""
     return Cityscapes(expand_path(path), split, size, original_labels)
@@ -127,8 +125,6 @@ def _find_files(root: Path, split: str) -> list[tuple[Path, Path]]:
     for image, label in files:
         if not label.is_file():
             raise UserError(f"{image} has no annotation; expected {label}")
-    if not files:
-        raise UserError(f"{root / 'leftImg8bit' / split} holds no images; expected <city>/<name>_leftImg8bit.png")
     return files
 
 

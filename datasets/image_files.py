@@ -14,15 +14,6 @@ MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27
 """Larger images are refused, since small files can decompress to any size."""
 
 
-def read_colour(path: Path) -> Image.Image:
-    """Read an image as RGB.
-
-    Raises:
-        UserError: as `open_image`.
-    """
-    return open_image(path).convert("RGB")
-
-
 def read_grey(path: Path) -> NDArray[np.uint8]:
     """Read an image of one channel: uint8, H x W.
 

@@ -24,7 +24,8 @@ from datasets.contract import as_label_maps
 from utils.errors import UserError, corrupt_file_as_user_error
 from utils.paths import expand_path
 
-DEFAULT_PATH = "${TMPDIR}/data_lidc.hdf5"
+Range = tuple[float, float]
+
 MAX_CHANNELS = 4096
 """A file that claims more is damaged."""
 
@@ -45,11 +46,7 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        split: str,
-        num_classes: int | None = None,
-        image_range: tuple[float, float] | None = None,
+        self, path: str | Path, split: str, num_classes: int | None = None, image_range: Range | None = None
     ) -> None:
         self.path, self.split = expand_path(path), split
         self.source = str(self.path)
@@ -59,7 +56,8 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
             images = group["images"]
             self._length = len(images)
             self.image_channels = 1 if images.ndim == 3 else images.shape[1]
-            self.num_classes = int(num_classes or file.attrs.get("num_classes") or _count_classes(self.path))
+            modified = self.path.stat().st_mtime_ns
+            self.num_classes = int(num_classes or file.attrs.get("num_classes") or _count_classes(self.path, modified))
             self.uids: NDArray[Any] = group["uids"][()] if "uids" in group else np.arange(self._length)
             default_range = (-0.5, 0.5) if images.dtype.kind == "f" else (0.0, 255.0)
         self._low, self._high = image_range or default_range
@@ -93,10 +91,7 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
 
 
 def get_dataset(
-    split: str,
-    path: str = DEFAULT_PATH,
-    num_classes: int | None = None,
-    image_range: tuple[float, float] | None = None,
+    split: str, path: str = "${TMPDIR}/data_lidc.hdf5", num_classes: int | None = None, image_range: Range | None = None
 ) -> HDF5Dataset:
     """A split of the HDF5 at `path`; see `HDF5Dataset` for the other arguments."""
     return HDF5Dataset(path, split, num_classes, image_range)
@@ -124,8 +119,6 @@ def _checked_group(file: h5py.File, split: str, path: Path) -> h5py.Group:
             f"{where}: images have shape {images} and labels {labels}; "
             f"expected N x H x W or N x channels x H x W, and N x annotators x H x W"
         )
-    if images[0] == 0:
-        raise UserError(f"{where} holds no images")
     if len(images) == 4 and not 1 <= images[1] <= MAX_CHANNELS:
         raise UserError(f"{where}: images have {images[1]} channels; expected 1 to {MAX_CHANNELS}")
     if "uids" in group and group["uids"].shape != images[:1]:
@@ -133,13 +126,9 @@ def _checked_group(file: h5py.File, split: str, path: Path) -> h5py.Group:
     return group
 
 
-def _count_classes(path: Path) -> int:
-    """The largest label of all splits plus one, so that every split has the same C although it may lack classes."""
-    return _scan_labels(path, path.stat().st_mtime_ns)
-
-
 @functools.cache
-def _scan_labels(path: Path, _modified: int, rows: int = 64) -> int:
+def _count_classes(path: Path, _modified: int, rows: int = 64) -> int:
+    """The largest label of all splits plus one, so that every split has the same C although it may lack classes."""
     seen = {0, 1}
     with corrupt_file_as_user_error(f"{path}: labels"), _open(path) as file:
         for labels in (file[split]["labels"] for split in file if "labels" in file[split]):

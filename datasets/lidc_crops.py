@@ -11,7 +11,7 @@ for the splits train, val and test; `_l{k}` is the label map of annotator k. Ima
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,20 +24,7 @@ from utils.errors import UserError
 from utils.noise import seed_from
 from utils.paths import expand_path
 
-DEFAULT_PATH = "${TMPDIR}"
 SIDE = 128
-
-
-class Crop(NamedTuple):
-    """The files of one image, whose label maps are sorted by annotator."""
-
-    image: Path
-    labels: list[Path]
-
-    @property
-    def patient(self) -> str:
-        """Name of the patient's folder."""
-        return self.image.parent.name
 
 
 class LIDCCrops(Dataset[dict[str, Any]]):
@@ -58,33 +45,35 @@ class LIDCCrops(Dataset[dict[str, Any]]):
 
     def __init__(self, path: Path, split: str) -> None:
         self.source, self.split = str(path), split
-        self.crops = _find_crops(path / f"lidc_crops_{split}" / split)
-        patients = {crop.patient for crop in self.crops}
+        self._files = _find_files(path / f"lidc_crops_{split}" / split)
+        patients = {image.parent.name for image, _ in self._files}
         for other in set(SPLITS) - {split}:
             shared = patients & {folder.name for folder in path.glob(f"lidc_crops_{other}/{other}/images/*")}
             if shared:
                 raise UserError(f"{path}: patient {min(shared)} is in both {split} and {other}; expected one split")
 
     def __len__(self) -> int:
-        return len(self.crops)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        crop = self.crops[index]
-        image, labels = _read(crop)
+        path, label_paths = self._files[index]
+        image, labels = _read(path, label_paths)
+        patient = path.parent.name
         return {
             "image": torch.from_numpy(image.astype(np.float32) * np.float32(2 / 255) - 1)[None],
             "labels": torch.from_numpy(labels),
-            "name": f"{self.split}/{crop.patient}/{crop.image.stem}",
-            "group": seed_from(crop.patient),
+            "name": f"{self.split}/{patient}/{path.stem}",
+            "group": seed_from(patient),
         }
 
 
-def get_dataset(split: str, path: str = DEFAULT_PATH) -> LIDCCrops:
+def get_dataset(split: str, path: str = "${TMPDIR}") -> LIDCCrops:
     """See `LIDCCrops`."""
     return LIDCCrops(expand_path(path), split)
 
 
-def _find_crops(folder: Path) -> list[Crop]:
+def _find_files(folder: Path) -> list[tuple[Path, list[Path]]]:
+    """The images of a split, each with its label maps, sorted by annotator."""
     for part in (folder / "images", folder / "gt"):
         if not part.is_dir():
             raise UserError(
@@ -93,34 +82,31 @@ def _find_crops(folder: Path) -> list[Crop]:
             )
     labels = set(folder.glob("gt/*/*.png"))
     annotators = sorted({match[1] for path in labels if (match := re.search(r"_l(\d+)$", path.stem))}, key=int)
-    crops = []
+    files = []
     for image in sorted(folder.glob("images/*/*.png"), key=lambda path: (path.parent.name, path.stem)):
         own = [folder / "gt" / image.parent.name / f"{image.stem}_l{annotator}.png" for annotator in annotators or "0"]
         missing = [path.name for path in own if path not in labels]
         if missing:
             raise UserError(f"{image} lacks {', '.join(missing)} in {own[0].parent}")
         labels.difference_update(own)
-        crops.append(Crop(image, own))
-    if not crops:
-        raise UserError(f"{folder / 'images'} holds no images; expected <patient>/<slice>.png")
+        files.append((image, own))
     if labels:
         raise UserError(
             f"{min(labels)} has no image; expected <slice>_l<annotator>.png for images/<patient>/<slice>.png"
         )
-    return crops
+    return files
 
 
-def _read(crop: Crop) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _read(path: Path, label_paths: list[Path]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The middle of the image (128 x 128, 0 .. 255) and of its label maps (A x 128 x 128, classes 0 and 1)."""
-    image = read_grey(crop.image)
+    image, labels = read_grey(path), [read_grey(label_path) for label_path in label_paths]
     if min(image.shape) < SIDE:
-        raise UserError(f"{crop.image} is {image.shape}; expected at least {SIDE} x {SIDE} pixels")
-    labels = [read_grey(path) for path in crop.labels]
-    for path, map_ in zip(crop.labels, labels, strict=True):
+        raise UserError(f"{path} is {image.shape}; expected at least {SIDE} x {SIDE} pixels")
+    for label_path, map_ in zip(label_paths, labels, strict=True):
         if map_.shape != image.shape:
-            raise UserError(f"{path} is {map_.shape}, its image {crop.image} {image.shape}: expected the same size")
+            raise UserError(f"{label_path} is {map_.shape}, its image {path} {image.shape}: expected the same size")
         if other := set(np.unique(map_).tolist()) - {0, 1, 255}:
-            raise UserError(f"{path} holds {min(other)}; expected 0 for background and 255 (or 1) for the lesion")
+            raise UserError(f"{label_path} holds {min(other)}; expected 0 for background and 255 (or 1) for the lesion")
     top, left = ((length - SIDE) // 2 for length in image.shape)
     middle = slice(top, top + SIDE), slice(left, left + SIDE)
     return image[middle], np.stack([map_[middle] > 0 for map_ in labels]).astype(np.uint8)

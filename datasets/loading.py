@@ -63,7 +63,7 @@ def load_dataset(dataset_file: str, split: str, dataset_params: Mapping[str, Any
     module = import_module(dataset_file, "dataset_file", DATASETS)
     dataset: AnnotatedDataset = call(module, "get_dataset", "dataset_params", split, **dataset_params)
     if len(dataset) == 0:
-        raise UserError(f"{dataset_file}: split {split!r} holds no images")
+        raise UserError(f"{getattr(dataset, 'source', dataset_file)}: split {split!r} holds no images")
     return dataset
 
 

@@ -32,8 +32,6 @@ _TIGHT, _GENEROUS = 0.65, 1.45
 _SHARP_BORDER = np.array([0.10, 0.40, 0.40, 0.10])
 _SOFT_BORDER = np.array([0.40, 0.10, 0.10, 0.40])
 
-_COLUMNS = ("images", "labels", "maps", "map_probabilities")
-
 Array = np.ndarray[Any, Any]
 
 
@@ -77,7 +75,8 @@ def write_dataset(path: Path, side: int, seed: int) -> None:
         for split, size in SPLIT_SIZES.items():
             cases = [_make_case(np.random.default_rng(seed_from(seed, split, index)), side) for index in range(size)]
             group = file.create_group(split)
-            for name, column in zip(_COLUMNS, zip(*cases, strict=True), strict=True):
+            names = ("images", "labels", "maps", "map_probabilities")
+            for name, column in zip(names, zip(*cases, strict=True), strict=True):
                 group[name] = np.stack(column)
             group["uids"] = np.arange(size)
 

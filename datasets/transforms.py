@@ -67,10 +67,8 @@ class PerItemTransform:
                 torch.default_generator.manual_seed(key & (2**63 - 1))
                 new_image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(map_[None]))
                 if new_image.shape != image.shape or mask.shape[1:] != map_.shape:
-                    raise UserError(
-                        f"{_SETTING}: {type(self.transform).__name__} turns an image of {tuple(image.shape)} into "
-                        f"{tuple(new_image.shape)}; expected the same size"
-                    )
+                    name, sizes = type(self.transform).__name__, f"{tuple(image.shape)} into {tuple(new_image.shape)}"
+                    raise UserError(f"{_SETTING}: {name} turns an image of {sizes}; expected the same size")
                 new_images[row], new_labels[row] = new_image, mask[0]
         return normalisation.apply(new_images), new_labels
 

@@ -21,7 +21,7 @@ from metrics import (
     calibration_bins,
     confusion_matrix,
     dice_of_mean,
-    expected_calibration_error_from,
+    expected_calibration_error,
     ged_from,
     hm_iou_from,
     iou_of_mean,
@@ -165,13 +165,13 @@ _METRICS = [
     Metric("brier", "Brier score", _of_mean(lambda c: brier_score(c.probabilities, c.frequencies)), -1),
     Metric(
         "ece", "ECE of probabilities", _of_mean(lambda c: _bins(c.probabilities, c.frequencies)), -1,
-        pool=expected_calibration_error_from,
+        pool=expected_calibration_error,
         definition="10 equal bins over all pixels and classes, against the annotators' frequencies",
     ),
     Metric(
         "ece_samples", "ECE of samples",
         _of_mean(lambda c: _bins(label_frequencies(c.samples, c.num_classes), c.frequencies)), -1,
-        pool=expected_calibration_error_from,
+        pool=expected_calibration_error,
     ),
     Metric("bits_per_pixel", "Bits per pixel, upper bound", lambda c: None, -1),  # see evaluate.bits_per_pixel
     Metric(

@@ -1,19 +1,16 @@
-"""What is measured, and how: pure functions on integer label maps, with the protocol of each in its docstring.
+"""Metrics: pure functions of integer label maps, with the protocol of each in its docstring.
 
 Label maps are integer tensors, B x N x H x W (N annotators or samples); class 0 is background. Results are float64,
-one value an image where nothing else is said.
+one value per image unless stated otherwise. `ignore_index` excludes void pixels; see `ged`.
 """
 
 from metrics.calibration import (
-    Reliability,
     brier_score,
     calibration_bins,
     expected_calibration_error,
-    expected_calibration_error_from,
     reliability,
 )
 from metrics.distribution import (
-    EnergyDistance,
     PairwiseIoU,
     ged,
     ged_from,
@@ -28,17 +25,14 @@ from metrics.segmentation import confusion_matrix, iou_per_class, mean_iou
 from metrics.uncertainty import normalised_cross_correlation, predictive_entropy
 
 __all__ = [
-    "EnergyDistance",
     "Interval",
     "PairwiseIoU",
-    "Reliability",
     "bootstrap_interval",
     "brier_score",
     "calibration_bins",
     "confusion_matrix",
     "dice_of_mean",
     "expected_calibration_error",
-    "expected_calibration_error_from",
     "ged",
     "ged_from",
     "hm_iou",

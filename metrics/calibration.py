@@ -1,4 +1,4 @@
-"""Do the samples' mean probabilities match the annotators' frequencies? Reliability diagram, ECE, Brier score."""
+"""How well the samples' mean probabilities match the annotators' frequencies: reliability, ECE, Brier score."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Reliability:
-    """The points of a reliability diagram, one a bin of confidence: float64, num_bins; NaN where a bin is empty."""
+    """The points of a reliability diagram, one per bin of confidence: float64, num_bins; NaN where a bin is empty."""
 
     confidence: Tensor  # mean probability in the bin
     frequency: Tensor  # mean frequency among the annotators of the same pixels and classes
@@ -16,7 +16,7 @@ class Reliability:
 
 
 def calibration_bins(probabilities: Tensor, frequencies: Tensor, num_bins: int = 10) -> Tensor:
-    """Sums from which `reliability` and `expected_calibration_error_from` are computed; add them up over batches.
+    """Sums from which `reliability` and `expected_calibration_error` are computed; add them up over batches.
 
     Every pair (pixel, class) counts once, background too, in one of `num_bins` equal bins of its probability: the
     first is [0, 1/num_bins), the last [1 - 1/num_bins, 1]. Pixels whose frequencies are all zero are void and left out.
@@ -56,27 +56,24 @@ def reliability(bins: Tensor) -> Reliability:
     return Reliability(confidence / count, frequency / count, count)
 
 
-def expected_calibration_error(probabilities: Tensor, frequencies: Tensor, num_bins: int = 10) -> Tensor:
+def expected_calibration_error(bins: Tensor) -> Tensor:
     """Expected calibration error: mean over the bins, by their counts, of |mean confidence - mean frequency|.
 
     Naeini et al., *Obtaining Well Calibrated Probabilities Using Bayesian Binning*, 2015, with the annotators'
-    frequency instead of a single truth and every class counted, not only the most probable. Arguments as in
-    `calibration_bins`.
+    frequency instead of a single truth and every class counted, not only the most probable.
+
+    Args:
+        bins: sums of `calibration_bins`, 3 x num_bins.
 
     Returns:
-        Error in [0, 1] over all pixels of the batch, float64, a scalar.
+        Error in [0, 1] over all pixels, float64, a scalar.
 
     One pixel, predicted 0.8 and 0.2, on which the annotators agree: (|0.8 - 1| + |0.2 - 0|) / 2.
 
     >>> probabilities, frequencies = torch.tensor([[[[0.8]], [[0.2]]]]), torch.tensor([[[[1.0]], [[0.0]]]])
-    >>> expected_calibration_error(probabilities, frequencies)
+    >>> expected_calibration_error(calibration_bins(probabilities, frequencies))
     tensor(0.2000, dtype=torch.float64)
     """
-    return expected_calibration_error_from(calibration_bins(probabilities, frequencies, num_bins))
-
-
-def expected_calibration_error_from(bins: Tensor) -> Tensor:
-    """`expected_calibration_error` from the sums of `calibration_bins`."""
     count, confidence, frequency = bins
     error: Tensor = (confidence - frequency).abs().sum() / count.sum()
     return error

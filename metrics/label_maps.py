@@ -1,20 +1,9 @@
 """Checks of label maps, and which of their annotators and pixels are compared."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 _INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-
-
-class Comparable(NamedTuple):
-    """Checked label maps of the same images, 0 where an annotator is absent and at pixels that do not count."""
-
-    labels: Tensor  # B x A x H x W
-    samples: Tensor  # B x N x H x W
-    present: Tensor  # bool, B x A: the annotators who labelled the image
-    counted: Tensor  # bool, B x 1 x H x W: the pixels that all of them labelled
 
 
 def check_label_maps(maps: Tensor, num_classes: int, name: str) -> None:
@@ -41,7 +30,11 @@ def check_pair(a: Tensor, b: Tensor, num_classes: int, name_a: str, name_b: str)
 def counted_labels(
     labels: Tensor, num_classes: int, present: Tensor | None, ignore_index: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`labels`, `present` and `counted` of `Comparable`; whatever fills the maps of absent annotators is overwritten.
+    """Check labels, and set them to 0 where an annotator is absent and at pixels that do not count.
+
+    Returns:
+        The labels, which annotators labelled each image (bool, B x A), and which pixels all of them labelled, so that
+        they count (bool, B x 1 x H x W).
 
     Raises:
         ValueError: for an image without annotators, and for one without a pixel that all of its annotators labelled.
@@ -72,11 +65,11 @@ def counted_labels(
 
 def comparable(
     labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None, ignore_index: int | None
-) -> Comparable:
-    """Check labels and samples; see `counted_labels`."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Check labels and samples and return them with the other results of `counted_labels`."""
     labels, present, counted = counted_labels(labels, num_classes, present, ignore_index)
     check_pair(labels, samples, num_classes, "labels", "samples")
-    return Comparable(labels, samples.masked_fill(~counted, 0), present, counted)
+    return labels, samples.masked_fill(~counted, 0), present, counted
 
 
 def _check_form(maps: Tensor, num_classes: int, name: str) -> None:

@@ -156,7 +156,7 @@ def test_ids_that_do_not_exist_are_refused(root: Path) -> None:
 def test_images_of_the_wrong_form_are_refused(root: Path) -> None:
     path = annotation(root, SCENES[0])
     write_png(path, np.zeros((32, 60)))
-    assert f"{path} has (32, 60) pixels, its image (32, 64)" in refusal(root)
+    assert f"{path} is (32, 60), its image (32, 64)" in refusal(root)
     write_png(path, ALL_IDS)
     path.write_bytes(path.read_bytes()[:-60])
     assert f"{path} cannot be read; it may be damaged" in refusal(root)

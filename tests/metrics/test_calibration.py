@@ -5,7 +5,6 @@ from metrics import (
     brier_score,
     calibration_bins,
     expected_calibration_error,
-    expected_calibration_error_from,
     label_frequencies,
     reliability,
 )
@@ -16,13 +15,17 @@ def maps(seed):
     return label_frequencies(reference.random_maps(3, (4, 7, 6, 5), seed), 3)
 
 
+def ece(probabilities, frequencies):
+    return expected_calibration_error(calibration_bins(probabilities, frequencies)).item()
+
+
 def test_agrees_with_loops():
     probabilities, frequencies = maps(1), maps(2)
     bins = [[] for _ in range(10)]
     for p, f in zip(probabilities.flatten().tolist(), frequencies.flatten().tolist(), strict=True):
         bins[min(int(p * 10), 9)].append((p, f))
     error = sum(abs(sum(p for p, _ in pairs) - sum(f for _, f in pairs)) for pairs in bins) / probabilities.numel()
-    assert expected_calibration_error(probabilities, frequencies).item() == pytest.approx(error)
+    assert ece(probabilities, frequencies) == pytest.approx(error)
     curve = reliability(calibration_bins(probabilities, frequencies))
     assert curve.count.tolist() == [len(pairs) for pairs in bins]
     for i, pairs in enumerate(bins):
@@ -37,20 +40,17 @@ def test_bins_add_up_over_batches():
     probabilities, frequencies = maps(1), maps(2)
     parts = calibration_bins(probabilities[:1], frequencies[:1]) + calibration_bins(probabilities[1:], frequencies[1:])
     torch.testing.assert_close(parts, calibration_bins(probabilities, frequencies))
-    torch.testing.assert_close(
-        expected_calibration_error_from(parts), expected_calibration_error(probabilities, frequencies)
-    )
 
 
 def test_right_probabilities_have_no_error():
     frequencies = maps(1)
-    assert expected_calibration_error(frequencies, frequencies).item() == 0
+    assert ece(frequencies, frequencies) == 0
     assert brier_score(frequencies, frequencies).tolist() == [0, 0, 0, 0]
 
 
 def test_sure_and_wrong_everywhere_has_the_largest_error():
     sure = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 3, 3)
-    assert expected_calibration_error(sure, sure.flip(1)).item() == 1
+    assert ece(sure, sure.flip(1)) == 1
     assert brier_score(sure, sure.flip(1)).item() == 2
 
 
@@ -67,6 +67,6 @@ def test_refuses_logits_and_wrong_shapes():
     with pytest.raises(ValueError, match="frequencies range from nan"):
         brier_score(probabilities, probabilities * float("nan"))
     with pytest.raises(ValueError, match="expected the same B x C x H x W"):
-        expected_calibration_error(probabilities, probabilities[:, :, :2])
+        calibration_bins(probabilities, probabilities[:, :, :2])
     with pytest.raises(ValueError, match="num_bins is 0"):
         calibration_bins(probabilities, probabilities, 0)
