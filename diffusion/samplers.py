@@ -72,7 +72,9 @@ class SamplingConfig(Config):
     """How label maps are sampled."""
 
     steps: Positive | None = Field(
-        None, description=f"steps of the sampler; `null`: {DEFAULT_STEPS}, or all of a process that has fewer"
+        None,
+        description=f"steps of the sampler; `null`: {DEFAULT_STEPS}, or all of a process that has fewer; ignored by a "
+        "process of one step",
     )
     sampler: choice_of(SAMPLERS) = Field("ancestral", description="distribution that each step draws from")  # type: ignore[valid-type]
     eta: float = Field(0.0, ge=0, le=1, description="ddim only: 0 keeps most pixels, 1 redraws all")
@@ -87,7 +89,9 @@ class SamplingConfig(Config):
         Raises:
             UserError: if more steps are requested than the process has.
         """
-        steps = min(DEFAULT_STEPS, process.time_steps) if self.steps is None else self.steps
+        steps = min(DEFAULT_STEPS, process.time_steps)
+        if self.steps is not None and process.time_steps > 1:
+            steps = self.steps
         if steps > process.time_steps:
             raise UserError(f"{steps} sampling steps requested, but the process has {process.time_steps} time steps")
         return self.model_copy(update={"steps": steps, "last_step": self.last_step or process.last_step})

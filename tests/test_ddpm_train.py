@@ -1,6 +1,7 @@
-"""Training: the same result however it is interrupted and loaded, and what it leaves behind."""
+"""Training: the same result however it is interrupted and loaded, and what it leaves in its folder."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,16 @@ import yaml
 
 import ddpm_train
 from checkpoints.files import load_checkpoint
-from checkpoints.model import restore
-from datasets.loading import TrainingBatch
-from ddpm_train import Training
+from checkpoints.model import build_model
+from diffusion import SamplingConfig
 from tests import tiny
+from tests.conftest import UserModule
 from tests.tiny import same
-from tests.trainings import Train, batches_of, events
+from tests.trainings import StartedTraining, StoppedError, Train, events, start_training, stop_at
 from utils.noise import derive_key
-from utils.schema import TrainSettings
-from utils.settings import load_settings
 
 STATE = ("model", "average", "num_averaged", "optimizer", "step", "best")
-AUGMENTED = ["dataset_pipeline_train=[flip, flip_vertical, quarter_turn]", "unet_openai.dropout=0.1"]
-
-
-class StoppedError(Exception):
-    """Stands for whatever ends a training early."""
+AUGMENTED = ["dataset_pipeline_train=[flip, flip_vertical, quarter_turn]", "network_params.dropout=0.1"]
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +32,11 @@ def uninterrupted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     return load_checkpoint(folder / "last.pt")
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    train_step = Training.train_step
-
-    def stopping(self: Training, batch: TrainingBatch) -> torch.Tensor:
-        if self.step == step:
-            raise StoppedError
-        return train_step(self, batch)
-
-    monkeypatch.setattr(Training, "train_step", stopping)
-
-
 # ---------------------------------------------------------------- the same result
 
 
 @pytest.mark.parametrize(("step", "saved"), [(7, 4), (8, 8)])
-def test_training_resumed_gives_what_uninterrupted_training_gives(
+def test_resumed_training_gives_the_result_of_an_uninterrupted_one(
     train: Train, tmp_path: Path, uninterrupted: dict[str, Any], step: int, saved: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -65,21 +49,14 @@ def test_training_resumed_gives_what_uninterrupted_training_gives(
     assert all(same(resumed[name], uninterrupted[name]) for name in STATE)
 
 
-def test_training_in_the_same_folder_goes_on_from_its_own_checkpoint(
-    finished_run: Path, train: Train, tmp_path: Path
-) -> None:
+def test_training_resumes_from_its_own_folder(finished_run: Path, train: Train) -> None:
     whole = load_checkpoint(finished_run / "last.pt")
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, 5)
         with pytest.raises(StoppedError):
-            train("half")
-    assert same(train("half", f"load_from={tmp_path}/half/last.pt")["model"], whole["model"])
-
-
-def test_finished_training_resumed_changes_nothing(finished_run: Path, train: Train) -> None:
-    whole = load_checkpoint(finished_run / "last.pt")
-    again = train("again", f"load_from={finished_run}/last.pt")
-    assert all(same(again[name], whole[name]) for name in STATE)
+            train("half", "load_from=auto")
+    assert same(train("half", "load_from=auto")["model"], whole["model"])
+    assert all(same(train("half", "load_from=auto")[name], whole[name]) for name in STATE), "nothing was left to do"
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others(finished_run: Path, train: Train) -> None:
@@ -99,36 +76,34 @@ def test_worker_processes_do_not_change_the_weights(finished_run: Path, train: T
 
 def test_validation_does_not_change_the_weights(finished_run: Path, train: Train) -> None:
     whole = load_checkpoint(finished_run / "last.pt")
-    assert same(train("unwatched", "validation_freq=100", "samples=1")["model"], whole["model"])
+    assert same(train("unwatched", "validation_freq=100", "num_samples=1")["model"], whole["model"])
 
 
 def test_loss_falls(data_folder: Path, tmp_path: Path) -> None:
-    argv = tiny.train_argv(data_folder, tmp_path / "run", "max_epochs=30")
-    training = Training(load_settings(TrainSettings, argv, default_file=""))
-    batches = batches_of(training)
+    training = start_training(tiny.train_argv(data_folder, tmp_path / "run", "max_epochs=30"))
+    batches = training.batches
+    images, labels = (torch.cat(parts * 8) for parts in zip(*((b.images, b.labels) for b in batches[:3]), strict=True))
 
     @torch.no_grad()
     def loss() -> float:
-        images, labels = (
-            torch.cat(parts * 8) for parts in zip(*((b.images, b.labels) for b in batches[:3]), strict=True)
-        )
-        return float(training.model.loss(images, labels, derive_key("test", torch.arange(len(images)))).mean())
+        keys = derive_key("test", torch.arange(len(images)))
+        return float(training.state.model.loss(images, labels, keys).mean())
 
     before = loss()
     for batch in batches:
-        training.train_step(batch)
+        training.step(batch)
     assert loss() < 0.7 * before
 
 
-def test_learning_rate_follows_its_schedule(training: Training) -> None:
+def test_learning_rate_follows_its_schedule(training: StartedTraining) -> None:
     rates = []
-    for batch in batches_of(training):
-        training.train_step(batch)
-        rates.append(training.optimizer.param_groups[0]["lr"])
+    for batch in training.batches:
+        training.step(batch)
+        rates.append(training.state.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx(np.linspace(1e-3, 1e-5, 10)[:-1])
 
 
-# ---------------------------------------------------------------- what it leaves behind
+# ---------------------------------------------------------------- what it leaves in its folder
 
 
 def test_folder_holds_checkpoints_settings_and_log(finished_run: Path) -> None:
@@ -137,13 +112,20 @@ def test_folder_holds_checkpoints_settings_and_log(finished_run: Path) -> None:
     assert names == checkpoints | {"params.yml", "log.txt", ".lock"}
     log = (finished_run / "log.txt").read_text()
     assert "M parameters on cpu, 12 training images" in log
+    assert "params.yml, recipe datasets.synthetic" in log
     assert all(name in log for name in ("model", "oracle", "majority vote", "always empty", "GED4"))
+
+
+def test_log_has_a_line_with_loss_speed_and_time_at_every_display_freq(finished_run: Path) -> None:
+    line = r"step (\d)/9  loss [\d.]+  lr \S+  [\d.]+ images/s  elapsed 0:00:\d\d  remaining 0:\d\d:\d\d"
+    steps = re.findall(line, (finished_run / "log.txt").read_text())
+    assert steps == ["2", "4", "6", "8", "9"]
 
 
 @pytest.mark.parametrize("name", ["last", "best_ged", "best_hm_iou"])
 def test_checkpoints_load_and_sample(finished_run: Path, name: str) -> None:
     checkpoint = load_checkpoint(finished_run / f"{name}.pt")
-    labels = restore(checkpoint).sample(tiny.images(2), 2, steps=3).labels
+    labels = build_model(checkpoint).sample(tiny.images(2), 2, SamplingConfig(steps=3)).labels
     assert labels.shape == (2, 2, tiny.SIDE, tiny.SIDE)
     assert checkpoint["step"] in (4, 8, 9)
 
@@ -169,7 +151,7 @@ def test_tensorboard_has_the_curves_and_the_panel(finished_run: Path) -> None:
     for name, steps in {
         "train/loss": [2, 4, 6, 8, 9],
         "train/learning_rate": [2, 4, 6, 8, 9],
-        "train/bad_steps": [2, 4, 6, 8, 9],
+        "train/nonfinite_steps": [2, 4, 6, 8, 9],
         "val/ged_4": [4, 8, 9],
         "val/hm_iou_4": [4, 8, 9],
     }.items():
@@ -181,17 +163,74 @@ def test_tensorboard_has_the_curves_and_the_panel(finished_run: Path) -> None:
     assert any("settings" in tag for tag in board.Tags()["tensors"])
 
 
+# ---------------------------------------------------------------- other data, process and validation
+
+STREETS = """
+import torch
+
+class Streets:
+    num_classes, image_channels, void_class = 3, 3, 2
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        labels = torch.zeros(1, 8, 8, dtype=torch.uint8)
+        labels[:, : index + 1], labels[:, :, :2] = 1, 2
+        image = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(index))
+        return {"image": image, "labels": labels, "name": str(index)}
+
+def get_dataset(split):
+    return Streets()
+"""
+
+
+def test_data_with_a_void_class_select_checkpoints_by_mean_iou(tmp_path: Path, user_module: UserModule) -> None:
+    user_module("streets", STREETS)
+    changes = ["dataset_file=streets", "class_weights=uniform", "batch_size=2", "mp_loaders=0"]
+    ddpm_train.main(tiny.train_argv(None, tmp_path / "run", *changes))
+    assert {path.stem for path in (tmp_path / "run").glob("*.pt")} == {"last", "previous", "best_miou"}
+    values = {event.step: event.value for event in events(tmp_path / "run").Scalars("val/miou_4")}
+    best = load_checkpoint(tmp_path / "run" / "best_miou.pt")
+    assert values[best["step"]] == max(values.values()) == pytest.approx(best["best"]["miou"])
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "Mean IoU4" in log
+    assert "GED" not in log
+
+
 def test_images_that_are_not_square_train_end_to_end(tmp_path: Path) -> None:
     columns = {split: tiny.lesion_columns(4, (30, 21), num_classes=3) for split in ("train", "val")}
     path = tiny.write_hdf5(tmp_path / "data.hdf5", columns)
     changes = [
         "dataset_file=datasets.lidc", f"dataset_params={{path: '{path}'}}", "dataset_pipeline_train=[flip]",
-        "max_epochs=2", "mp_loaders=0", "class_weights=[1, 0.5, 0]", "unet_openai.channel_mult=[1, 1, 1]",
+        "max_epochs=2", "mp_loaders=0", "class_weights=[1, 0.5, 0]", "network_params.channel_mult=[1, 1, 1]",
     ]  # fmt: skip
     ddpm_train.main(tiny.train_argv(None, tmp_path / "run", *changes))
-    model = restore(load_checkpoint(tmp_path / "run" / "last.pt"))
-    assert model.sample(tiny.images(1, size=(30, 21)), steps=2).labels.shape == (1, 1, 30, 21)
+    model = build_model(load_checkpoint(tmp_path / "run" / "last.pt"))
+    assert model.sample(tiny.images(1, size=(30, 21)), sampling=SamplingConfig(steps=2)).labels.shape == (1, 1, 30, 21)
 
 
-def test_linear_schedule_is_a_one_line_change(train: Train) -> None:
-    assert train("linear", "beta_schedule=linear")["process"]["beta_schedule"] == "linear"
+def test_schedule_and_process_are_one_line_changes(data_folder: Path, tmp_path: Path, train: Train) -> None:
+    assert train("linear", "process_params.beta_schedule=linear")["process"]["params"]["beta_schedule"] == "linear"
+    argv = [
+        change for change in tiny.train_argv(data_folder, tmp_path / "c") if not change.startswith("process_params")
+    ]
+    ddpm_train.main([*argv, "process=diffusion.classifier"])
+    process = load_checkpoint(tmp_path / "c" / "last.pt")["process"]
+    assert process == {"module": "diffusion.classifier", "params": {"num_classes": 2}}
+
+
+def test_short_processes_are_validated_with_all_of_their_steps_by_default(train: Train) -> None:
+    changes = ["process_params.time_steps=10", "sampling.steps=null", "max_epochs=1"]
+    assert train("short", *changes)["settings"]["sampling"]["steps"] is None
+
+
+def test_deterministic_algorithms_are_used_on_request(train: Train) -> None:
+    assert not torch.are_deterministic_algorithms_enabled()
+    try:
+        train("run", "deterministic=true", "max_epochs=1")
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False

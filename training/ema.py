@@ -37,8 +37,9 @@ class ExponentialMovingAverage:
     @torch.no_grad()
     def update(self, model: CCDM, skip: Tensor) -> None:
         """Include the current weights unless `skip`, a scalar on the device, is 1; does not wait for the device."""
-        self._num_averaged += 1 - skip
-        weight = (1 - skip) * (1 - self.decay) / (1 - self.decay ** self._num_averaged.clamp(min=1))
+        keep = 1 - skip.double()
+        self._num_averaged += keep
+        weight = keep * (1 - self.decay) / (1 - self.decay ** self._num_averaged.clamp(min=1))
         averages, weights = _parameters(self.model), _parameters(model)
         change = torch._foreach_sub(weights, averages)
         torch._foreach_mul_(change, weight.to(weights[0].dtype))

@@ -18,7 +18,7 @@ from utils.noise import seed_from
 
 Contents = Mapping[str, Any]
 
-_DERIVED = ("num_classes", "image_channels", "num_states", "feature")
+DERIVED = ("num_classes", "image_channels", "num_states", "feature")
 """Parameters of a network that follow from the dataset, the process and the encoder."""
 
 
@@ -28,7 +28,7 @@ def model_config(settings: TrainSettings, num_classes: int, image_channels: int)
     Raises:
         UserError: for parameters of the network that cannot be set.
     """
-    for name in _DERIVED:
+    for name in DERIVED:
         if name in settings.network_params:
             raise UserError(f"network_params.{name} follows from the dataset and the other settings; remove it")
     sizes, features = {"num_classes": num_classes, "image_channels": image_channels}, settings.feature_cond_encoder
@@ -80,7 +80,7 @@ def adopt_network(settings: TrainSettings, checkpoint: Contents, path: str) -> T
         raise UserError(
             f"init_from: the network of {path} is {config.network.module}, but the settings say {settings.network}"
         )
-    params = {name: value for name, value in config.network.params.items() if name not in (*_DERIVED, "dropout")}
+    params = {name: value for name, value in config.network.params.items() if name not in (*DERIVED, "dropout")}
     params |= {name: value for name, value in settings.network_params.items() if name == "dropout"}
     LOGGER.info("init_from: the network is that of %s: %s", path, params)
     features: dict[str, Any] | None = None

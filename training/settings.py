@@ -1,17 +1,13 @@
 """The settings of ddpm_train.py: what can be set, the values that make sense, and what each setting means."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from diffusion.samplers import SamplingConfig
 from models.dino import EncoderConfig
 from models.runtime import RuntimeOptions
-from utils.config import Config
-
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+from utils.config import Config, NonNegative, Positive, Seed
 
 
 class PolynomialDecay(Config):
@@ -26,7 +22,9 @@ class OptimSettings(Config):
 
     learning_rate: float = Field(1e-4, gt=0, description="learning rate at the start")
     lr_params: PolynomialDecay = PolynomialDecay()
-    max_grad_norm: float | None = Field(None, gt=0, description="gradients of a larger norm are scaled down to it")
+    max_grad_norm: float | None = Field(
+        None, gt=0, description="gradients of a larger norm are scaled down to it; `null`: never"
+    )
 
     @model_validator(mode="after")
     def _floor_below_start(self) -> "OptimSettings":
@@ -39,7 +37,9 @@ class FeatureSettings(EncoderConfig):
     """A DINO encoder, whose features are the network's second condition, and where they join."""
 
     target_layer: Positive = Field(10, description="input block of the network where the features join")
-    weights: str | None = Field(None, description="file with the encoder's weights; null downloads them from the hub")
+    weights: str | None = Field(
+        None, description="file with the encoder's weights; `null`: download from the Hugging Face hub"
+    )
 
 
 class TrainSettings(RuntimeOptions):
@@ -47,32 +47,35 @@ class TrainSettings(RuntimeOptions):
 
     output_path: str = Field("./logs/${DATASET}_${NOW}", description="folder of the run")
     load_from: str | None = Field(
-        None, description="checkpoint to resume; auto: the newest intact one in output_path, if there is one"
+        None, description="checkpoint to resume; auto: the newest undamaged one in output_path, if there is one"
     )
     init_from: str | None = Field(
         None,
-        description="checkpoint, ours or an official one, whose (averaged) weights and network a new training starts "
-        "from, unless load_from finds one to resume",
+        description="checkpoint, ours or an official one; a new training starts from its averaged weights, with its "
+        "network, unless load_from finds a checkpoint to resume",
     )
     seed: Seed = Field(0, description="seed of weights, order, augmentation and noise")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     deterministic: bool = Field(
         False,
-        description="deterministic algorithms, which can be slower; a resumed training gives the same bits on the same "
-        "machine with the same number of processes: always on a CPU, on CUDA only with this",
+        description="use deterministic algorithms, which can be slower; a resumed training then is identical to an "
+        "uninterrupted one, bit by bit, on the same machine and number of processes; on CPUs it always is",
     )
 
     dataset_file: str = Field("datasets.synthetic", description="module of the dataset, by its dotted name")
     dataset_params: dict[str, Any] = Field({}, description="arguments of its get_dataset")
     dataset_pipeline_train: list[str] = Field([], description="augmentations, in order; see datasets/transforms.py")
-    dataset_val_max_size: Positive | None = Field(None, description="images of the validation subset; null takes all")
+    dataset_val_max_size: Positive | None = Field(
+        None, description="images of the validation subset; `null`: the whole split"
+    )
     cache: Literal["memory", "device"] | None = Field(
-        None, description="where training images are kept after the first read; null reads them on demand"
+        None, description="where training images are kept after the first read; `null`: read on demand"
     )
     class_weights: list[float] | Literal["uniform", "weighted"] | None = Field(
-        None, description="weight of each class in the loss; uniform and weighted leave void out, null is 1 for all"
+        None,
+        description="weight of each class in the loss: a list, uniform, or weighted (by frequency), both without void",
     )
-    mp_loaders: NotNegative = Field(2, description="worker processes that load data")
+    mp_loaders: NonNegative = Field(2, description="worker processes that load data")
 
     batch_size: Positive = Field(64, description="images per step, over all processes")
     gradient_accumulation: Positive = Field(1, description="parts in which a batch is computed, to save memory")
@@ -82,7 +85,7 @@ class TrainSettings(RuntimeOptions):
     polyak_alpha: float = Field(
         0.9999, ge=0, lt=1, description="decay of the bias-corrected exponential moving average of the weights"
     )
-    max_nonfinite_steps: NotNegative = Field(0, description="non-finite steps tolerated before aborting")
+    max_nonfinite_steps: NonNegative = Field(0, description="non-finite steps tolerated before aborting")
 
     network: str = Field("models.unet", description="module of the network, by its dotted name")
     network_params: dict[str, Any] = Field({}, description="arguments of its get_network")
@@ -92,15 +95,23 @@ class TrainSettings(RuntimeOptions):
     )
     process_params: dict[str, Any] = Field({}, description="arguments of its get_process")
     feature_cond_encoder: FeatureSettings | None = Field(
-        None, description="encoder whose features are a second condition; null is none"
+        None, description="DINO encoder whose features are a second condition; `null`: none"
     )
 
     validation_freq: Positive = Field(2500, description="steps between validations")
-    checkpoint_freq: Positive | None = Field(None, description="steps between checkpoints besides those at validation")
+    checkpoint_freq: Positive | None = Field(
+        None, description="steps between checkpoints, besides those at validation; `null`: none"
+    )
     display_freq: Positive = Field(100, description="steps between log lines")
     num_samples: Positive = Field(16, description="label maps sampled per image in validation")
     sampling: SamplingConfig = SamplingConfig()
     max_batch_size: Positive | None = Field(
-        None, description="label maps that go through the network at once in sampling; null suits the device"
+        None, description="label maps per call of the network in sampling; `null`: as many as keep the device busy"
     )
-    n_validation_images: NotNegative = Field(4, description="images in the validation panel")
+    n_validation_images: NonNegative = Field(4, description="images in the validation panel")
+
+    @model_validator(mode="after")
+    def _same_folder_every_time(self) -> "TrainSettings":
+        if self.load_from == "auto" and "${NOW}" in self.output_path:
+            raise ValueError("load_from: auto needs an output_path that is the same every time, without ${NOW}")
+        return self

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from utils.config import Config, validate
+from utils.config import Config, abbreviate, validate
 from utils.errors import UserError
 
 SettingsType = TypeVar("SettingsType", bound=Config)
@@ -45,6 +45,10 @@ def load_settings_and_recipe(
     dataset_file = str(dict(overrides).get("dataset_file", settings.get("dataset_file")))
     name = dataset_file if dataset_file in recipes else DEFAULT_RECIPE
     settings = _merge(settings, recipes.get(name, {}))
+    for key, value in overrides:  # parameters of a network are of no use to another one
+        default = schema.model_fields[key].default if key in schema.model_fields else None
+        if value != settings.get(key, default):
+            settings.pop(f"{key}_params", None)
     for key, value in overrides:
         settings = _merge(settings, _nested(key, value))
     source = f"{file}, recipe {name}" if name in recipes else str(file)
@@ -66,7 +70,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # recursion: what contains itself
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold settings as `key: value` lines; it holds {str(content)[:60]!r}")
+        raise UserError(f"{path} must hold settings as `key: value` lines; it holds {abbreviate(content)}")
     return content
 
 

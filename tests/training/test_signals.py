@@ -1,4 +1,4 @@
-"""Signals that stop a run: noted at first, and at once when they are meant."""
+"""Signals that stop a run: after the current step at first, at once when they are repeated later."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ import pytest
 from tests import tiny
 from training.signals import EXIT_PREEMPTED, SIGNALS, StopRequest, StopRequestedError, preempted_status
 
-INSISTED = """
+REPEATED = """
 import os, signal
-from utils import signals
+from training import signals
 signals.ECHO_SECONDS = 0
 stop = signals.StopRequest()
 with stop.listening():
@@ -23,7 +23,7 @@ print("still here")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_signal_is_noted_and_stops_the_run_where_it_looks(number: signal.Signals) -> None:
+def test_signal_stops_the_run_at_the_next_check(number: signal.Signals) -> None:
     stop = StopRequest()
     with stop.listening():
         stop.check()
@@ -42,19 +42,19 @@ def test_echoes_count_as_one() -> None:
 
 
 def test_a_later_signal_ends_the_process_at_once() -> None:
-    ended = subprocess.run([sys.executable, "-c", INSISTED], cwd=tiny.ROOT, capture_output=True, text=True, check=False)
+    ended = subprocess.run([sys.executable, "-c", REPEATED], cwd=tiny.ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGTERM
     assert ended.stdout == ended.stderr == ""
 
 
-def test_whoever_took_the_signals_before_takes_them_again() -> None:
+def test_previous_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with StopRequest().listening():
         assert signal.getsignal(signal.SIGTERM) != before[0]
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_status_tells_a_preempted_run_from_a_failed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preempted_run_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     assert preempted_status() == EXIT_PREEMPTED == 75
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "some")

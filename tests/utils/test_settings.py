@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evaluation.settings import EvalSettings
 from tests.tiny import ROOT
+from training.settings import TrainSettings
 from utils.errors import UserError
-from utils.schema import EvalSettings, TrainSettings
-from utils.settings import load_settings, read_yaml
+from utils.settings import load_settings, load_settings_and_recipe, read_yaml
 
 FILE = """
 dataset_file: datasets.synthetic
-batch_size: 10
 optim: {learning_rate: 1e-3, lr_params: {power: 2}}
 recipes:
     datasets.synthetic: {batch_size: 20, optim: {lr_params: {min_lr: 1e-5}}}
-    datasets.lidc: {batch_size: 30, max_epochs: 7}
+    datasets.lidc: &lidc {batch_size: 30, max_epochs: 7, network_params: {channel_mult: [1, 2]}}
+    default: {<<: *lidc, batch_size: 10}
 """
 
 
@@ -38,7 +39,7 @@ def refusal(path: Path, *overrides: str) -> str:
     return str(error.value)
 
 
-def test_recipe_of_the_data_set_is_laid_over_the_common_settings(file: Path) -> None:
+def test_recipe_of_the_dataset_is_added_to_the_common_settings(file: Path) -> None:
     settings = load(file)
     assert settings.batch_size == 20
     assert settings.max_epochs == TrainSettings().max_epochs
@@ -46,17 +47,48 @@ def test_recipe_of_the_data_set_is_laid_over_the_common_settings(file: Path) -> 
     assert (settings.optim.lr_params.power, settings.optim.lr_params.min_lr) == (2, 1e-5)
 
 
-def test_overriding_the_data_set_switches_the_recipe(file: Path) -> None:
+def test_overriding_the_dataset_switches_the_recipe(file: Path) -> None:
     settings = load(file, "dataset_file=datasets.lidc")
     assert (settings.dataset_file, settings.batch_size, settings.max_epochs) == ("datasets.lidc", 30, 7)
     assert settings.optim.lr_params.min_lr == TrainSettings().optim.lr_params.min_lr
 
 
-def test_data_set_without_a_recipe_takes_the_common_settings(file: Path) -> None:
-    assert load(file, "dataset_file=mine.lesions").batch_size == 10
+def test_dataset_without_a_recipe_takes_the_default_recipe(file: Path) -> None:
+    settings = load(file, "dataset_file=mine.lesions")
+    assert (settings.batch_size, settings.max_epochs) == (10, 7)
 
 
-def test_overrides_win_over_recipes_whatever_their_place(file: Path) -> None:
+def test_recipe_that_was_used_is_known(file: Path) -> None:
+    def source(*overrides: str) -> str:
+        return load_settings_and_recipe(TrainSettings, [str(file), *overrides], default_file="")[1]
+
+    assert source() == f"{file}, recipe datasets.synthetic"
+    assert source("dataset_file=mine.lesions") == f"{file}, recipe default"
+    file.write_text("batch_size: 3")
+    assert source() == str(file)
+
+
+@pytest.mark.parametrize(
+    ("common", "recipe", "key"),
+    [
+        ("batch_size: 1", "{batch_size: 1}", "batch_size"),
+        ("optim: {lr_params: {power: 1}}", "{optim: {lr_params: {power: 2}}}", "optim.lr_params.power"),
+        ("feature_cond_encoder: null", "{feature_cond_encoder: {model: dino_vits8}}", "feature_cond_encoder"),
+    ],
+)
+def test_key_at_the_top_level_and_in_a_recipe_is_refused(file: Path, common: str, recipe: str, key: str) -> None:
+    file.write_text(f"{common}\nrecipes: {{datasets.lidc: {recipe}}}", encoding="utf-8")
+    assert f"`{key}` is set at the top level and in the recipe datasets.lidc" in refusal(file)
+
+
+def test_another_network_does_not_get_the_parameters_of_the_recipes_network(file: Path) -> None:
+    lidc = "dataset_file=datasets.lidc"
+    assert load(file, lidc, "network=my.net").network_params == {}
+    assert load(file, lidc, "network_params.width=3", "network=my.net").network_params == {"width": 3}
+    assert load(file, lidc, "network=models.unet").network_params == {"channel_mult": [1, 2]}
+
+
+def test_overrides_win_over_recipes_in_any_order(file: Path) -> None:
     assert load(file, "batch_size=5").batch_size == 5
     assert load(file, "batch_size=5", "dataset_file=datasets.lidc").batch_size == 5
     assert load(file, "optim.lr_params.min_lr=0").optim.lr_params.min_lr == 0
@@ -68,9 +100,19 @@ def test_last_of_two_overrides_wins_and_siblings_stay(file: Path) -> None:
     assert settings.optim.lr_params.power == 2
 
 
-def test_overrides_may_stand_before_the_file(file: Path) -> None:
+def test_overrides_may_precede_the_file(file: Path) -> None:
     settings = load_settings(TrainSettings, ["batch_size=3", str(file)], default_file="nowhere.yml")
     assert settings.batch_size == 3
+
+
+def test_path_with_an_equals_sign_is_a_settings_file(file: Path, tmp_path: Path) -> None:
+    for name in ("lr=3", "seed=1/params.yml"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("batch_size: 9")
+        assert load(path).batch_size == 9
+    assert "lr=4.yml cannot be read" in refusal(tmp_path / "lr=4.yml")
+    assert load(file, "output_path=runs/a.yml").output_path == "runs/a.yml"
 
 
 def test_default_file_is_read_where_none_is_named(file: Path) -> None:
@@ -98,7 +140,7 @@ def test_text_that_is_not_a_number_stays_text(file: Path) -> None:
         ("optim.learning_rte=1", "optim.learning_rte", "optim.learning_rate"),
         ("optim.lr_params.minlr=0", "optim.lr_params.minlr", "optim.lr_params.min_lr"),
         ("learning_rate=1", "learning_rate", "optim.learning_rate"),
-        ("unet_openai.chanel_mult=[1]", "unet_openai.chanel_mult", "unet_openai.channel_mult"),
+        ("feature_cond_encoder.modl=x", "feature_cond_encoder.modl", "feature_cond_encoder.model"),
         ("samplng.steps=3", "samplng", "sampling"),
     ],
 )
@@ -121,13 +163,12 @@ def test_unknown_key_of_the_recipe_is_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("time_steps=0", "`time_steps` should be greater than or equal to 1, but it is 0"),
         ("batch_size=-1", "`batch_size` should be greater than or equal to 1, but it is -1"),
         ("batch_size=many", "`batch_size` should be a valid integer, but it is 'many'"),
         ("batch_size=", "`batch_size` should be a valid integer, but it is nothing"),
         ("optim.learning_rate=fast", "`optim.learning_rate` should be a valid number, but it is 'fast'"),
-        ("sampling.sampler=euler", "`sampling.sampler` should be 'ancestral' or 'ddim', but it is 'euler'"),
-        ("unet_openai.channel_mult=[1, x]", "`unet_openai.channel_mult.1` should be a valid integer, but it is 'x'"),
+        ("sampling.sampler=euler", "`sampling.sampler`: unknown name 'euler'; choose from: ancestral, ddim"),
+        ("dataset_pipeline_train=[flip, 1]", "`dataset_pipeline_train.1` should be a valid string, but it is 1"),
         ("optim.lr_params.min_lr=1", "`optim`: lr_params.min_lr is above learning_rate"),
         ("optim=5", "`optim` should be a valid dictionary"),
         ("dataset_file=3", "`dataset_file` should be a valid string, but it is 3"),
@@ -140,11 +181,11 @@ def test_value_is_refused_with_its_key_and_what_was_expected(file: Path, overrid
 
 
 def test_all_mistakes_are_named_at_once(file: Path) -> None:
-    message = refusal(file, "time_steps=0", "batchsize=1", "optim.learning_rate=0")
-    assert all(key in message for key in ("`time_steps`", "`batchsize`", "`optim.learning_rate`"))
+    message = refusal(file, "max_epochs=0", "batchsize=1", "optim.learning_rate=0")
+    assert all(key in message for key in ("`max_epochs`", "`batchsize`", "`optim.learning_rate`"))
 
 
-def test_data_set_that_is_not_a_name_is_refused(file: Path) -> None:
+def test_dataset_that_is_not_a_name_is_refused(file: Path) -> None:
     assert "dataset_file" in refusal(file, "dataset_file=[a, b]")
 
 
@@ -154,7 +195,7 @@ def test_override_without_a_key_is_refused(file: Path, override: str) -> None:
 
 
 def test_override_that_is_not_yaml_is_refused(file: Path) -> None:
-    assert "override 'samples=[1'" in refusal(file, "samples=[1")
+    assert "override 'num_samples=[1'" in refusal(file, "num_samples=[1")
 
 
 def test_two_files_are_refused(file: Path) -> None:
@@ -165,7 +206,7 @@ def test_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     assert "nowhere.yml cannot be read" in refusal(tmp_path / "nowhere.yml")
 
 
-def test_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(tmp_path)
 
 
@@ -195,15 +236,17 @@ def test_file_that_holds_no_settings_is_refused(tmp_path: Path, content: bytes, 
 def test_shipped_training_settings_are_valid_for_every_recipe() -> None:
     path = ROOT / "params.yml"
     names = list(read_yaml(path)["recipes"])
-    assert {"datasets.synthetic", "datasets.lidc"} <= set(names)
+    assert names == ["datasets.synthetic", "datasets.lidc", "datasets.lidc_crops", "datasets.cityscapes", "default"]
     for name in names:
         assert load(path, f"dataset_file={name}").dataset_file == name
     assert load(path).dataset_file == "datasets.synthetic"
+    own, lidc = (load(path, f"dataset_file={name}") for name in ("my.data", "datasets.lidc"))
+    assert own.network_params == lidc.network_params != {}
 
 
 def test_shipped_evaluation_settings_are_valid() -> None:
     settings = load_settings(EvalSettings, [str(ROOT / "params_eval.yml")], default_file="")
-    assert settings.evaluations == [16]
+    assert settings.num_samples == [16]
 
 
 @pytest.mark.parametrize(("name", "schema"), [("params.yml", TrainSettings), ("params_eval.yml", EvalSettings)])
