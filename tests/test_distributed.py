@@ -1,4 +1,4 @@
-"""Runs of several processes: the same training and evaluation as with one, and a common end."""
+"""Runs of several processes: the same training and evaluation as with one process, and a common end."""
 
 import json
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ddpm_eval
 import ddpm_train
 from checkpoints.files import load_checkpoint
-from ddpm_train import Training
+from datasets.loading import TrainingBatch
 from tests import tiny
 from tests.processes import run_forked
+from tests.trainings import before_step, events
 from utils.distributed import (
     all_gather_objects,
     all_reduce_sum,
@@ -28,9 +28,8 @@ from utils.errors import UserError
 
 
 def loss_curve(folder: Path) -> torch.Tensor:
-    """The loss of every step, where it was shown at every step."""
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    return torch.tensor([event.value for event in events.Scalars("train/loss")], dtype=torch.float64)
+    """The loss of every step of a training that logs every step."""
+    return torch.tensor([event.value for event in events(folder).Scalars("train/loss")], dtype=torch.float64)
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_loss_curve_is_the_same_for_any_number_of_processes(train: Callable[...,
     changes = ["max_epochs=6", "validation_freq=100", AUGMENTED, "optim.max_grad_norm=1"]
     one, five = (loss_curve(train(processes, *changes)) for processes in (1, 5))
     assert len(one) == 6
-    assert relative_difference(one, five) < 1e-5  # 12 images among 5 processes: three have two, and two have three
+    assert relative_difference(one, five) < 1e-5  # of 12 images, two processes get three and three get two
 
 
 @pytest.mark.slow
@@ -74,7 +73,7 @@ def test_loss_curve_stays_the_same_for_long(train: Callable[..., Path]) -> None:
         assert relative_difference(one, other) < 1e-3
 
 
-def test_training_goes_on_with_another_number_of_processes(train: Callable[..., Path], tmp_path: Path) -> None:
+def test_training_resumes_with_another_number_of_processes(train: Callable[..., Path], tmp_path: Path) -> None:
     changes = ["max_epochs=5", "validation_freq=100", "n_validation_images=0"]
     whole = train(1, *changes)
     half = train(3, *changes, "checkpoint_freq=3")
@@ -97,33 +96,29 @@ def test_evaluation_is_the_same_for_any_number_of_processes(finished_run: Path, 
     for line in (*one, *three):
         line.pop("seconds_per_image", None)
     assert one == three
-    rows = (tmp_path / "three" / "rows" / "model_seed_0.jsonl").read_text().splitlines()
+    rows = (tmp_path / "three" / "cache" / "model_seed_0.jsonl").read_text().splitlines()
     assert len(rows) == 1 + tiny.SPLIT_SIZES["test"]
 
 
-def test_a_step_that_is_not_finite_in_one_process_is_skipped_by_all(train: Callable[..., Path]) -> None:
-    train_step = Training.train_step
-
-    def broken_once(self: Training, batch: Any) -> torch.Tensor:
-        if self.step == 1 and not is_main():
-            batch = batch._replace(images=torch.full_like(batch.images, float("nan")))
-        return train_step(self, batch)
+def test_step_that_is_not_finite_in_one_process_is_skipped_by_all(train: Callable[..., Path]) -> None:
+    def broken_elsewhere(batch: TrainingBatch) -> TrainingBatch:
+        return batch if is_main() else batch._replace(images=torch.full_like(batch.images, float("nan")))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "train_step", broken_once)
+        before_step(patch, 1, broken_elsewhere)
         checkpoint = load_checkpoint(train(2, "max_nonfinite_steps=1") / "last.pt")
-    assert checkpoint["bad_steps"] == [1, 2, "loss"]
+    assert checkpoint["nonfinite_steps"] == [1, 2, "loss"]
+    assert checkpoint["num_averaged"] == 2
     assert {float(state["step"]) for state in checkpoint["optimizer"]["state"].values()} == {2.0}
 
 
-def test_every_process_stops_when_one_does(data_folder: Path, tmp_path: Path) -> None:
+def test_all_processes_end_when_one_fails(data_folder: Path, tmp_path: Path) -> None:
     argv = tiny.train_argv(data_folder, tmp_path / "run", "mp_loaders=0")
-    train_step = Training.train_step
 
-    def failing(self: Training, batch: Any) -> torch.Tensor:
-        if self.step == 2 and not is_main():
+    def failing_elsewhere(batch: TrainingBatch) -> TrainingBatch:
+        if not is_main():
             raise UserError("no more")
-        return train_step(self, batch)
+        return batch
 
     def work() -> None:
         try:
@@ -134,7 +129,7 @@ def test_every_process_stops_when_one_does(data_folder: Path, tmp_path: Path) ->
             ) from None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "train_step", failing)
+        before_step(patch, 2, failing_elsewhere)
         assert run_forked(2, work) == [4, 3]
 
 
@@ -148,7 +143,7 @@ def test_more_processes_than_images_of_a_batch_are_refused(data_folder: Path, tm
     assert run_forked(2, work) == [0, 0]
 
 
-def test_processes_exchange_what_they_have() -> None:
+def test_processes_exchange_values() -> None:
     def work() -> None:
         with process_group():
             mine = 1 if is_main() else 10

@@ -1,37 +1,32 @@
-"""Settings that change how a training is computed, and not what it computes."""
+"""Settings that change how a training is computed, but not what it computes."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from checkpoints.files import load_checkpoint
-from datasets.loading import training_batches
-from ddpm_train import Training
+from models import UNet
 from tests import tiny
-from utils.schema import TrainSettings
-from utils.settings import load_settings
-
-Train = Callable[..., dict[str, Any]]
+from tests.trainings import Train, start_training
 
 
 def gradients(data_folder: Path, folder: Path, *changes: str) -> torch.Tensor:
     """All gradients of the first step of a training."""
-    training = Training(load_settings(TrainSettings, tiny.train_argv(data_folder, folder, *changes), default_file=""))
-    last = training.model.unet.out[-1].weight
+    training = start_training(tiny.train_argv(data_folder, folder, "dataset_pipeline_train=[]", *changes))
+    network = training.state.model.network
+    assert isinstance(network, UNet)
+    last = network.out[-1].weight
     with torch.no_grad():
         last.copy_(torch.randn(last.shape, generator=torch.Generator().manual_seed(0)))
-    (batch,) = training_batches(training.data, [], training.settings.batch_size, 0, 1, seed=0, workers=0)
-    training.train_step(batch)
-    return torch.cat([p.grad.flatten() for p in training.model.parameters() if p.grad is not None])
+    training.step(training.batches[0])
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize(
     "change", ["gradient_accumulation=2", "gradient_accumulation=99", "use_checkpoint=true", "channels_last=false"]
 )
-def test_gradients_are_the_same_but_for_rounding(data_folder: Path, tmp_path: Path, change: str) -> None:
+def test_gradients_are_the_same_up_to_rounding(data_folder: Path, tmp_path: Path, change: str) -> None:
     whole = gradients(data_folder, tmp_path / "whole")
     assert (gradients(data_folder, tmp_path / "other", change) - whole).norm() <= 1e-5 * whole.norm()
 
@@ -45,22 +40,22 @@ def test_gradients_in_bfloat16_are_close(data_folder: Path, tmp_path: Path, seed
     assert 1e-3 < error < 0.12  # measured, emulated by PyTorch: 0.010, 0.059 and 0.038
 
 
-def test_run_keeps_what_was_chosen(train: Train) -> None:
+def test_checkpoint_has_the_resolved_choices(train: Train) -> None:
     settings = train("run", "precision=auto", "max_epochs=1")["settings"]
     assert settings["precision"] == "float32"
     assert settings["compile"] is False
     assert settings["channels_last"] is True
 
 
-def test_layout_may_change_when_a_training_goes_on(train: Train, tmp_path: Path) -> None:
+def test_layout_may_change_when_a_training_is_resumed(train: Train, tmp_path: Path) -> None:
     train("first", "max_epochs=2")
-    go_on = f"load_from={tmp_path}/first/last.pt"
-    one, other = (train(name, go_on, f"channels_last={name}")["model"] for name in ("true", "false"))
+    resume = f"load_from={tmp_path}/first/last.pt"
+    one, other = (train(name, resume, f"channels_last={name}")["model"] for name in ("true", "false"))
     for name, weights in one.items():
         torch.testing.assert_close(other[name], weights, rtol=1e-3, atol=1e-3, msg=name)
 
 
-def test_training_in_bfloat16_goes_on_bit_by_bit(train: Train, tmp_path: Path) -> None:
+def test_training_in_bfloat16_resumes_bit_by_bit(train: Train, tmp_path: Path) -> None:
     changes = ["precision=bfloat16", "validation_freq=100", "checkpoint_freq=5", "mp_loaders=0"]
     whole = train("whole", *changes)
     assert all(tensor.dtype != torch.bfloat16 and tensor.isfinite().all() for tensor in whole["model"].values())

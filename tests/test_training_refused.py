@@ -1,4 +1,4 @@
-"""Trainings that cannot be: refused with a message, before anything is written."""
+"""Trainings that are refused with a message, before anything is written."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import ddpm_train
-from checkpoints.files import load_checkpoint, save_checkpoint
 from tests import tiny
+from training.run_dir import FolderLock
 
 
 @pytest.mark.parametrize(
@@ -16,21 +16,26 @@ from tests import tiny
     [
         (["batchsize=3"], "did you mean `batch_size`"),
         (["batch_size=many"], "`batch_size` should be a valid integer"),
-        (["time_steps=0"], "`time_steps` should be greater than or equal to 1"),
-        (["sampling.sampler=euler"], "'ancestral' or 'ddim'"),
+        (["process_params.time_steps=0"], "process_params: `time_steps` should be greater than or equal to 1"),
+        (["process_params.timesteps=9"], "unknown key `timesteps`; did you mean `time_steps`?"),
+        (["process=no_such_module"], "process: there is no module no_such_module"),
+        (["network=json"], "network: json has no function `get_network`"),
+        (["sampling.sampler=euler"], "choose from: ancestral, ddim"),
         (["class_weights=[1, 1, 1]"], "class_weights has 3 values; datasets.synthetic has 2 classes"),
-        (["sampling.steps=51"], "51"),
-        (["dataset_pipeline_train=[flup]"], "unknown 'flup'"),
+        (["sampling.steps=51"], "51 sampling steps requested, but the process has 50"),
+        (["dataset_pipeline_train=[flup]"], "unknown name 'flup'"),
         (["dataset_file=no_such_module"], "no module no_such_module"),
         (["dataset_params={sied: 8}"], "sied"),
-        (["beta_schedule=linear", "beta_schedule_params={s: 0.008}"], "beta_schedule"),
-        (["beta_schedule_params={s: -1}"], "does not decrease"),
-        (["unet_openai.num_head_channels=7"], "heads of 7"),
+        (["process_params={beta_schedule: linear, beta_schedule_params: {s: 0.008}}"], "beta_schedule"),
+        (["process_params.beta_schedule_params={s: -1}"], "does not decrease"),
+        (["network_params.num_head_channels=7"], "heads of 7"),
+        (["network_params.chanel_mult=[1]"], "did you mean `channel_mult`?"),
+        (["network_params.num_classes=2"], "network_params.num_classes follows from the dataset"),
         (["load_from=nowhere.pt"], "there is no checkpoint nowhere.pt"),
-        (["load_from=auto", "output_path=./${NOW}"], "one without ${NOW}"),
+        (["load_from=auto", "output_path=./${NOW}"], "without ${NOW}"),
         (["optim.max_grad_norm=0"], "`optim.max_grad_norm` should be greater than 0"),
         (["checkpoint_freq=0"], "`checkpoint_freq` should be greater than or equal to 1"),
-        (["device=cuda:99"], "cuda:99 is not there"),
+        (["device=cuda:99"], "cuda:99"),
         (["output_path=${NO_SUCH_VARIABLE}/x"], "NO_SUCH_VARIABLE"),
     ],
 )
@@ -47,39 +52,33 @@ def test_folder_that_cannot_be_made_is_refused(data_folder: Path, tmp_path: Path
     assert f"output_path: the folder {tmp_path}/file/run cannot be made" in message
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ("unet_openai.base_channels=64", "base_channels is 32 there and 64 in these settings"),
-        ("time_steps=60", "time_steps is 50 there and 60 in these settings"),
-        ("batch_size=6", "batch_size 4, the settings say 6"),
-    ],
-)
-def test_checkpoint_that_does_not_fit_is_not_continued(
-    finished_run: Path, data_folder: Path, tmp_path: Path, change: str, said: str
+def test_nothing_is_cached_before_all_settings_are_checked(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = [f"load_from={finished_run}/last.pt", change]
-    assert said in tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", *changes))
-    assert list(tmp_path.iterdir()) == []
+    def unwanted(*_: object) -> None:
+        raise AssertionError("the data were cached")
+
+    monkeypatch.setattr(ddpm_train, "cached", unwanted)
+    for change in ("sampling.steps=51", "load_from=nowhere.pt", "dataset_pipeline_train=[flup]", "class_weights=[1]"):
+        tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", "cache=memory", change))
 
 
-def test_truncated_checkpoint_is_not_continued(finished_run: Path, data_folder: Path, tmp_path: Path) -> None:
+def test_folder_of_another_run_is_refused_before_its_checkpoint_is_read(data_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "last.pt").write_text("half written by the other run")
+    with FolderLock(folder):
+        message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, folder, "load_from=auto"))
+    assert f"another run is writing into {folder}" in message
+
+
+def test_truncated_checkpoint_is_refused(finished_run: Path, data_folder: Path, tmp_path: Path) -> None:
     whole = (finished_run / "last.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
-    assert "damaged or cut off" in tiny.refusal(
-        ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", f"load_from={tmp_path}/cut.pt")
-    )
+    for setting in ("load_from", "init_from"):
+        argv = tiny.train_argv(data_folder, tmp_path / "run", f"{setting}={tmp_path}/cut.pt")
+        assert "damaged or truncated" in tiny.refusal(ddpm_train.main, argv)
     assert not (tmp_path / "run").exists()
-
-
-def test_checkpoint_without_the_optimisers_state_is_not_continued(
-    finished_run: Path, data_folder: Path, tmp_path: Path
-) -> None:
-    contents = load_checkpoint(finished_run / "last.pt")
-    save_checkpoint(tmp_path / "part.pt", {name: contents[name] for name in contents if name != "optimizer"})
-    assert "optimizer" in tiny.refusal(
-        ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", f"load_from={tmp_path}/part.pt")
-    )
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:

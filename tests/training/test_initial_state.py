@@ -1,0 +1,194 @@
+"""Where a training starts: `load_from` resumes a training or says why it cannot, `init_from` starts a new one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ddpm_train
+from checkpoints.files import load_checkpoint, save_checkpoint
+from datasets import synthetic
+from tests import tiny
+from tests.conftest import UserModule
+from tests.tiny import same
+from tests.trainings import StoppedError, Train, start_training, stop_at
+
+SAME_DATA = """
+from datasets.synthetic import get_dataset as whole
+
+def get_dataset(split, num_classes=2, **params):
+    data = whole(split, **params)
+    data.num_classes = num_classes
+    return data
+"""
+OTHER_NETWORK = "network_params={channel_mult: [1, 1], dropout: 0.1}"
+
+
+@pytest.fixture
+def half(train: Train, tmp_path: Path) -> Path:
+    """The last checkpoint of a training that was interrupted after its validation at step 4."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 5)
+        with pytest.raises(StoppedError):
+            train("half")
+    return tmp_path / "half" / "last.pt"
+
+
+def official_file(path: Path) -> Path:
+    """A file with nothing but the weights of the tiny network, as the official code may write it."""
+    torch.save(tiny.model().network.state_dict(), path)
+    return path
+
+
+# ---------------------------------------------------------------- load_from
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("dataset_file=same_data", "its dataset_file is datasets.synthetic, but the settings say same_data"),
+        ("dataset_params.num_classes=2", "its dataset_params is"),
+        ("batch_size=6", "its batch_size is 4, but the settings say 6"),
+        ("num_samples=8", "its best scores are those of num_samples 4, but the settings say 8"),
+        ("network_params.base_channels=64", "its network has base_channels 32, but the settings say 64"),
+        ("process_params.time_steps=60", "its process has time_steps 50, but the settings say 60"),
+        ("process_params.beta_schedule=linear", "its process has beta_schedule cosine, but the settings say linear"),
+    ],
+)
+def test_checkpoint_of_another_training_is_not_resumed(
+    half: Path, data_folder: Path, tmp_path: Path, user_module: UserModule, change: str, said: str
+) -> None:
+    user_module("same_data", SAME_DATA)
+    changes = [f"load_from={half}", change]
+    if change.startswith("dataset_params"):
+        contents = load_checkpoint(half)
+        contents["settings"]["dataset_file"] = "same_data"
+        save_checkpoint(half, contents)
+        changes.append("dataset_file=same_data")
+    message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", *changes))
+    assert f"load_from: {half} cannot be resumed: {said}" in message
+    assert f"init_from={half}" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_checkpoint_of_more_data_is_not_resumed(half: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "SPLIT_SIZES", {"train": 20, "val": 4, "test": 4})
+        (tmp_path / "data").mkdir()
+        argv = tiny.train_argv(tmp_path / "data", tmp_path / "run", f"load_from={half}")
+        message = tiny.refusal(ddpm_train.main, argv)
+    assert "it was trained on 12 images, but the dataset has 20" in message
+
+
+def test_data_may_have_moved_when_a_training_is_resumed(half: Path, data_folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "data"
+    moved.symlink_to(data_folder)
+    ddpm_train.main(tiny.train_argv(moved, tmp_path / "run", f"load_from={half}"))
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 9
+
+
+def test_completed_training_is_resumed_only_with_more_epochs(
+    finished_run: Path, data_folder: Path, tmp_path: Path, train: Train
+) -> None:
+    changes = [f"load_from={finished_run}/last.pt"]
+    message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", *changes))
+    assert "it has completed its training of 9 steps; only a larger max_epochs would continue it" in message
+    assert f"init_from={finished_run}/last.pt" in message
+    assert train("longer", *changes, "max_epochs=4")["step"] == 12
+
+
+@pytest.mark.parametrize("kind", ["official", "without optimiser"])
+def test_weights_without_a_state_are_not_resumed(
+    finished_run: Path, data_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    path = official_file(tmp_path / "weights.pt")
+    if kind == "without optimiser":
+        contents = load_checkpoint(finished_run / "last.pt")
+        save_checkpoint(path, {name: contents[name] for name in contents if name != "optimizer"})
+    message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", f"load_from={path}"))
+    assert "not the state of a training (`optimizer`)" in message
+    assert f"init_from={path}" in message
+
+
+def test_checkpoint_of_format_version_1_is_resumed(half: Path, train: Train) -> None:
+    contents = load_checkpoint(half)
+    settings = contents["settings"] | {"samples": contents["settings"]["num_samples"]}
+    before = {
+        name: value for name, value in contents.items() if name not in ("digest", "nonfinite_steps", "num_images")
+    }
+    before |= {
+        "format_version": 1,
+        "settings": {name: value for name, value in settings.items() if name != "num_samples"},
+        "network": {name: value for name, value in contents["network"]["params"].items() if name != "num_states"},
+        "process": {name: value for name, value in contents["process"]["params"].items() if name != "num_classes"},
+        "bad_steps": [0, -1, ""],
+    }
+    before["network"]["channel_mult"] = tuple(before["network"]["channel_mult"])
+    for part in ("model", "average"):
+        before[part] = {name.replace("network.", "unet.", 1): tensor for name, tensor in contents[part].items()}
+    old = half.with_name("old.pt")
+    torch.save(before, old)
+    assert same(*(train(path.stem, f"load_from={path}")["model"] for path in (half, old)))
+
+
+# ---------------------------------------------------------------- init_from
+
+
+def test_new_training_starts_from_the_averaged_weights_on_another_dataset(
+    finished_run: Path, data_folder: Path, tmp_path: Path, user_module: UserModule
+) -> None:
+    user_module("same_data", SAME_DATA)
+    changes = [f"init_from={finished_run}/last.pt", "dataset_file=same_data", "num_samples=2", "batch_size=2"]
+    training = start_training(tiny.train_argv(data_folder, tmp_path / "run", *changes))
+    average = load_checkpoint(finished_run / "last.pt")["average"]
+    state = training.state.state_dict()
+    assert same(dict(state["model"]), dict(average))
+    assert same(dict(state["average"]), dict(average))
+    assert (state["step"], state["num_averaged"], state["best"]) == (0, 0, {})
+    assert state["optimizer"]["state"] == {}
+    assert training.state.optimizer.param_groups[0]["lr"] == training.settings.optim.learning_rate
+
+
+@pytest.mark.parametrize("kind", ["ours", "official"])
+def test_network_is_that_of_the_checkpoint_apart_from_dropout(train: Train, tmp_path: Path, kind: str) -> None:
+    path = official_file(tmp_path / "weights.pt")
+    if kind == "ours":
+        train("first", "max_epochs=1")
+        path = tmp_path / "first" / "last.pt"
+    changes = [f"init_from={path}", OTHER_NETWORK, "process_params.time_steps=40"]
+    checkpoint = train("second", *changes)
+    params = checkpoint["settings"]["network_params"]
+    assert (params["channel_mult"], params["dropout"]) == ([1], 0.1)
+    assert "num_classes" not in params
+    assert checkpoint["network"]["params"]["channel_mult"] == [1]
+    assert checkpoint["process"]["params"]["time_steps"] == 40
+
+
+def test_initialised_training_resumes_from_its_own_folder(half: Path, train: Train) -> None:
+    changes = [f"init_from={half}", "load_from=auto", OTHER_NETWORK]
+    whole = train("whole", *changes)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 6)
+        with pytest.raises(StoppedError):
+            train("parts", *changes)
+    parts: dict[str, Any] = train("parts", *changes)
+    assert all(same(parts[name], whole[name]) for name in ("step", "model", "average", "num_averaged", "optimizer"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("dataset_params.num_classes=3", "has 2 classes and images of 1 channels, but same_data has 3 and 1"),
+        ("network=my_network", "the network of {path} is models.unet, but the settings say my_network"),
+        ("init_from=nowhere.pt", "there is no checkpoint nowhere.pt"),
+    ],
+)
+def test_checkpoint_that_does_not_fit_is_refused(
+    half: Path, data_folder: Path, tmp_path: Path, user_module: UserModule, change: str, said: str
+) -> None:
+    user_module("same_data", SAME_DATA)
+    changes = [f"init_from={half}", "dataset_file=same_data", change]
+    message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", *changes))
+    assert said.format(path=half) in message
+    assert not (tmp_path / "run").exists()
