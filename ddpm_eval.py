@@ -82,6 +82,7 @@ def run(settings: EvalSettings) -> None:
         "training_settings": checkpoint["settings"],
     }
     write_results(folder, evaluation, results, about)
+    lock.release()
     LOGGER.info("results in %s", folder)
 
 

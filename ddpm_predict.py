@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
                 write_text(folder / SUMMARY, summary_csv(areas))
             bar.update(number * options.num_samples - bar.n)
     LOGGER.info("%d of %d images, results in %s", len(areas), len(paths), folder)
-    del lock
+    lock.release()
     return len(paths) - len(areas)
 
 

@@ -22,6 +22,7 @@ from metrics import predictive_entropy
 
 _SIDE = 1.15  # inches
 _INK = "#333333"
+_OTHER_STATE = 128
 HEAT = "magma"
 """Name of the colour map of uncertainty."""
 
@@ -109,8 +110,11 @@ def image_picture(image: Tensor) -> PanelImage:
 
 
 def labels_picture(title: str, labels: Tensor | None, classes: ClassTable) -> PanelImage:
-    """A label map (H x W) in the colours of its classes."""
-    return PanelImage(title, None if labels is None else classes.colours[labels.numpy(force=True)] / 255)
+    """A label map (H x W) in the colours of its classes; other states of a process, such as a mask, are grey."""
+    if labels is None:
+        return PanelImage(title, None)
+    palette = np.vstack([classes.colours, np.full(3, _OTHER_STATE)])
+    return PanelImage(title, palette[labels.clamp(max=len(classes)).numpy(force=True)] / 255)
 
 
 def entropy_picture(probabilities: Tensor) -> PanelImage:

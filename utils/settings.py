@@ -31,7 +31,8 @@ def load_settings_and_recipe(
 ) -> tuple[SettingsType, str]:
     """Settings from `[FILE.yml] [key=value ...]`, and where they come from, for the log.
 
-    The recipe of the chosen `dataset_file` is added to the file's settings; the arguments override both.
+    The recipe of the chosen `dataset_file` is added to the file's settings; the arguments override both. If they name
+    another module, as in `network=my_network`, the file's parameters (`network_params`) do not apply to it.
 
     Raises:
         UserError: naming the key, what was expected, and the nearest name that exists.
@@ -48,6 +49,10 @@ def load_settings_and_recipe(
     for key, value in overrides:  # parameters of a network are of no use to another one
         default = schema.model_fields[key].default if key in schema.model_fields else None
         if value != settings.get(key, default):
+            settings.pop(f"{key}_params", None)
+    for key, value in overrides:
+        field = schema.model_fields.get(key)
+        if field is not None and value != settings.get(key, field.default):
             settings.pop(f"{key}_params", None)
     for key, value in overrides:
         settings = _merge(settings, _nested(key, value))
