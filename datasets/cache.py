@@ -39,13 +39,11 @@ class CachedImages:
             if images is not None and images.shape[1:] != batch.images.shape[1:]:
                 sizes = f"{images.shape[1:]} and {tuple(batch.images.shape[1:])}"
                 raise UserError(f"the images have different sizes: {sizes}; expected one size")
-            stored = batch.images if table is None else table.encode(batch.images)
-            if stored is None:  # 8 bits are not enough
-                images = (
-                    None if images is None or table is None else table.decode(torch.from_numpy(images)).numpy().copy()
-                )
-                stored, table = batch.images, None
-            images = _append(images, stored.numpy())
+            codes = None if table is None else table.encode(batch.images)
+            if table is not None and codes is None:  # 8 bits are not enough
+                images = None if images is None else table.decode(torch.from_numpy(images)).numpy().copy()
+                table = None
+            images = _append(images, (batch.images if codes is None else codes).numpy())
             labels = _append(labels, batch.labels[batch.present].numpy())
             counts.append(batch.present.sum(1))
         self._images, self._labels = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)

@@ -10,8 +10,7 @@ from PIL import Image, ImageOps
 
 from utils.errors import UserError, corrupt_file_as_user_error
 
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27
-"""Larger images are refused, since small files can decompress to any size."""
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27  # larger images are refused, since a small file can decompress to any size
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:

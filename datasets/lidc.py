@@ -26,8 +26,7 @@ from utils.paths import expand_path
 
 Range = tuple[float, float]
 
-MAX_CHANNELS = 4096
-"""A file that claims more is damaged."""
+MAX_CHANNELS = 4096  # a file that claims more is damaged
 
 
 class HDF5Dataset(Dataset[dict[str, Any]]):

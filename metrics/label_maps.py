@@ -52,10 +52,7 @@ def counted_labels(
     counted = torch.ones_like(labels[:, :1], dtype=torch.bool)
     if ignore_index is not None:
         if 0 <= ignore_index < num_classes:
-            raise ValueError(
-                f"ignore_index is {ignore_index}: expected a label outside 0 to {num_classes - 1}, "
-                "where the classes are numbered without it"
-            )
+            raise ValueError(f"ignore_index is {ignore_index}: expected a label outside 0 to {num_classes - 1}")
         counted = (labels != ignore_index).all(1, keepdim=True)
         _check_each_image(counted, "has no pixel that all of its annotators labelled")
         labels = labels.masked_fill(~counted, 0)

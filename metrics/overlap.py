@@ -7,8 +7,8 @@ from torch import Tensor
 
 from metrics.label_maps import check_pair
 
-# Masks are compared a block of pixels at a time, so that memory stays at 16 MiB a side for any image size; below
-# 2^24 pixels a block's float32 counts are exact.
+# Masks are compared in blocks of pixels of at most 16 MiB per side, for any image size. Counts in float32 are exact for
+# blocks of less than 2^24 pixels.
 _BLOCK_ELEMENTS = 2**22
 
 
@@ -71,8 +71,8 @@ def mean_overlap(a: Tensor, b: Tensor, num_classes: int, overlap: Callable[[Tens
 def _count_pixels(a: Tensor, b: Tensor, label: int) -> tuple[Tensor, Tensor]:
     """Pixels of class `label` in both maps, and in one plus in the other, for every pair: two int64 B x N x M.
 
-    Exact: zeros and ones survive any matrix-product precision (TF32, bfloat16 inputs) and a block's sums fit
-    float32. Autocast alone would round the sums themselves, so it is switched off.
+    Exact, since zeros and ones are exact in any precision of matrix products (TF32, bfloat16 inputs) and the sums of a
+    block are exact in float32. Autocast would round the sums themselves, so it is disabled.
     """
     (batch, n), m = a.shape[:2], b.shape[1]
     block = max(1, _BLOCK_ELEMENTS // (batch * max(n, m)))

@@ -1,17 +1,17 @@
-"""Mean IoU over a data set, from one confusion matrix."""
+"""Mean IoU over a dataset, from one confusion matrix."""
 
 import torch
 from torch import Tensor
 
 
 def confusion_matrix(target: Tensor, prediction: Tensor, num_classes: int, ignore_index: int | None = None) -> Tensor:
-    """Pixels of each pair (true class, predicted class). Add the matrices of batches, then take `mean_iou` once.
+    """Count the pixels of each pair (true class, predicted class). Add the matrices of all batches for `mean_iou`.
 
     Args:
-        target: true classes, integer in [0, num_classes) or `ignore_index`, any shape, B x H x W as a rule.
+        target: true classes, integer in [0, num_classes) or `ignore_index`, any shape, usually B x H x W.
         prediction: predicted classes, integer in [0, num_classes), the same shape.
         num_classes: number of classes, void not counted.
-        ignore_index: target class of the pixels to leave out (void), inside or outside [0, num_classes).
+        ignore_index: target class of void pixels, which are not counted; inside or outside [0, num_classes).
 
     Returns:
         int64, C x C, rows are true classes and columns predicted ones.
@@ -38,7 +38,7 @@ def confusion_matrix(target: Tensor, prediction: Tensor, num_classes: int, ignor
 
 
 def iou_per_class(confusion: Tensor) -> Tensor:
-    """IoU of each class, TP / (TP + FP + FN), of a matrix from `confusion_matrix`, or of each of many (... x C x C).
+    """IoU of each class, TP / (TP + FP + FN), of one or more matrices of `confusion_matrix` (... x C x C).
 
     Returns:
         IoU in [0, 1], float64, (...) x C; NaN for a class that is neither in the targets nor in the predictions.
@@ -51,7 +51,7 @@ def iou_per_class(confusion: Tensor) -> Tensor:
 
 
 def mean_iou(confusion: Tensor) -> Tensor:
-    """Mean of `iou_per_class` over the classes that occur, as the Cityscapes benchmark does: float64, one a matrix.
+    """Mean of `iou_per_class` over the classes that occur, as in the Cityscapes benchmark: float64, one per matrix.
 
     >>> mean_iou(torch.tensor([[1, 1, 0], [0, 1, 0], [0, 0, 0]]))
     tensor(0.5000, dtype=torch.float64)

@@ -48,8 +48,7 @@ def main(argv: Sequence[str]) -> None:
     summary: list[str] = []
     write_atomically(out, lambda path: summary.extend(write_hdf5(path, entries, split)))
     write_text(out.with_suffix(".json"), split.to_json())
-    print("\n".join(summary))
-    print(f"{out}, patients in {out.with_suffix('.json')}")
+    print("\n".join([*summary, f"{out}, patients in {out.with_suffix('.json')}"]))
 
 
 def read_pickle(path: Path) -> Entries:
