@@ -216,22 +216,24 @@ def compute_metrics(
 
     A prediction with fewer samples than any of `num_samples` is evaluated at the number it has.
     """
-    compared: dict[int, Comparison] | dict[int, FusedComparison]
+    compared: dict[int | None, Any]
     if isinstance(prediction, FusedPrediction):
         task: Task = "segmentation"
         maps = zip(prediction.num_samples, prediction.maps.unbind(1), strict=True)
         compared = {n: FusedComparison(batch, fused, void) for n, fused in maps}
+        whole = {None: list(compared.values())[-1]}
     else:
         task, available = "distribution", prediction.labels.shape[1]
         comparison = Comparison(batch, prediction, num_classes, void)
         counts = [n for n in num_samples if n <= available] or [available]
         compared = {n: comparison.first(n) for n in counts}
+        whole = {None: comparison}
     values: dict[str, Tensor] = {}
     for metric in task_metrics(task):
-        for n in list(compared) if metric.by_num_samples else list(compared)[-1:]:
-            computed = metric.compute(compared[n])
+        for n, part in (compared if metric.by_num_samples else whole).items():
+            computed = metric.compute(part)
             if computed is not None:
-                values[column(metric.name, n if metric.by_num_samples else None)] = computed
+                values[column(metric.name, n)] = computed
     return values
 
 

@@ -93,7 +93,7 @@ def _curves(
             if row is not None:
                 curves.setdefault(curve, []).append(Point(x, row["mean"], row.get("low"), row.get("high")))
         title = "Seconds per image" if name == "seconds" else tables.title(contents, name)
-        figure = curve_figure(curves, over, title, log_y=name == "seconds")
+        figure = curve_figure(curves, over.removeprefix("the "), title, log_y=name == "seconds")
         pictures.append(as_svg(figure, f"{title} over {over}: {in_words(curves)}", f"{title} over {over}"))
     return pictures
 
@@ -107,7 +107,7 @@ def _curves_over_samples(contents: Contents) -> list[Picture]:
     published = contents["published"]
     counts = sorted({row["num_samples"] for row in published["metrics"]}) if published else []
     points += [(f"paper, {published['name']}", n, published, n) for n in counts]
-    return _curves(contents, tables.headline_metrics(contents), points, "number of samples")
+    return _curves(contents, tables.headline_metrics(contents), points, "the number of samples")
 
 
 def _curves_over_steps(contents: Contents) -> list[Picture]:

@@ -13,22 +13,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets import AnnotatedDataset
-from evaluation import Entry, evaluate
-from evaluation.classes import Classes, SemanticDataset
-from evaluation.figures import headline
-from evaluation.gallery import Exhibit, gallery
-from evaluation.report import render_report, render_segmentation_report
-from evaluation.results import as_json
-from evaluation.segmentation import evaluate_segmentation
-from evaluation.segmentation_gallery import segmentation_gallery
-from evaluation.segmentation_results import segmentation_json
+from evaluation import Evaluation, EvalSettings, Result
+from evaluation.examples import write_examples
+from evaluation.report import render_report
+from evaluation.results import results_contents, to_json
 from models import CCDM
-from utils.schema import EvalSettings
 
 NONE = "\N{EN DASH}"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-HOSTILE = '<script>alert("x")</script>&<img src=http://example.org/x onerror=alert(1)>'
 
 
 class Page(HTMLParser):
@@ -97,22 +89,28 @@ def check_needs_nothing_from_elsewhere(text: str) -> None:
     assert len(text) < 2e6
 
 
-def about(settings: EvalSettings, dataset_file: str) -> dict[str, Any]:
-    """What an evaluation tells of itself."""
-    return {
-        "settings": settings.model_dump(),
-        "dataset_file": dataset_file,
-        "checkpoint": {"path": "logs/run/best_ged.pt", "step": 7, "digest_of_weights": "0123abcd"},
-        "training_settings": {"optim": {"name": "Adam"}, "class_weights": None},
-    }
+class Evaluated:
+    """An evaluation of a tiny model, with its results and report in a folder."""
 
-
-class Rendered:
-    """Something that makes a page."""
+    def __init__(self, model: CCDM, data: Any, folder: Path, **settings: Any) -> None:
+        self.model, self.data, self.folder = model, data, folder
+        self.settings = EvalSettings(dataset_file="my.data", dataset_params={}, **settings)
+        self.evaluation = Evaluation(model, data, self.settings, "digest")
+        self.results: list[Result] = self.evaluation.run(folder)
+        about = {
+            "settings": self.settings.model_dump(),
+            "dataset_file": "my.data",
+            "time_steps": model.process.time_steps,
+            "checkpoint": {"path": "logs/run/best_ged.pt", "step": 7, "digest_of_weights": "0123abcd"},
+            "training_settings": {"optim": {"learning_rate": 0.1}, "class_weights": None},
+        }
+        contents = results_contents(self.results, self.evaluation.classes, None, about)
+        contents["examples"] = write_examples(self.evaluation, self.results[0], folder)
+        self.contents: dict[str, Any] = json.loads(to_json(contents))
 
     def render(self, **changes: Any) -> str:
-        """The page, with other contents where `changes` say so."""
-        raise NotImplementedError
+        """The report, with other contents where `changes` say so."""
+        return render_report({**self.contents, **changes}, self.folder)
 
     @functools.cached_property
     def html(self) -> str:
@@ -122,38 +120,10 @@ class Rendered:
     def page(self) -> Page:
         return Page(self.html)
 
-
-class Evaluated(Rendered):
-    """An evaluation of a tiny model, and its report."""
-
-    def __init__(self, model: CCDM, data: AnnotatedDataset, settings: EvalSettings, folder: Path) -> None:
-        self.model, self.data, self.settings = model, data, settings
-        self.entries: list[Entry] = evaluate(model, data, settings, folder, "digest")
-        told = {**about(settings, "datasets.synthetic"), "bits_per_pixel": None}
-        self.contents: dict[str, Any] = json.loads(as_json(self.entries, told))
-        self.exhibits: list[Exhibit] = gallery(model, data, settings, headline(self.entries).scores)
-
-    def render(self, **changes: Any) -> str:
-        steps = self.model.process.time_steps
-        return render_report({**self.contents, **changes}, self.entries, self.exhibits, steps)
-
-
-class Segmented(Rendered):
-    """An evaluation of a tiny model by mean IoU, and its report."""
-
-    def __init__(self, model: CCDM, data: SemanticDataset, settings: EvalSettings, folder: Path) -> None:
-        self.model, self.data, self.settings, self.classes = model, data, settings, Classes.of(data)
-        self.entries = evaluate_segmentation(model, data, settings, folder, "digest")
-        paper: dict[int, float] = {}
-        self.contents: dict[str, Any] = json.loads(
-            segmentation_json(self.entries, self.classes, paper, about(settings, "my.streets"))
-        )
-        self.exhibits = segmentation_gallery(model, data, settings, self.entries[0])
-
-    def render(self, **changes: Any) -> str:
-        steps = self.model.process.time_steps
-        return render_segmentation_report({**self.contents, **changes}, self.classes, self.exhibits, steps)
+    def rows(self, name: str) -> dict[tuple[str, int | None], dict[str, Any]]:
+        """The metrics of a result by metric and number of samples."""
+        (result,) = (result for result in self.contents["results"] if result["name"] == name)
+        return {(row["metric"], row["num_samples"]): row for row in result["metrics"]}
 
 
 Evaluate = Callable[..., Evaluated]
-Segment = Callable[..., Segmented]

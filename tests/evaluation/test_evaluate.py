@@ -1,31 +1,362 @@
-"""What an evaluation consists of."""
+"""Scores with known answers, intervals, and the cache."""
 
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from datasets import AnnotatedDataset, load_dataset
-from evaluation.evaluate import fingerprint_of
+from datasets import synthetic
+from datasets.loading import EvaluationBatch
+from datasets.synthetic import SyntheticLesions, get_dataset
+from diffusion import PixelwiseClassifier, SamplingConfig
+from evaluation import (
+    Evaluation,
+    EvalSettings,
+    ImageScores,
+    Prediction,
+    Predictor,
+    Result,
+    always_empty,
+    majority_vote,
+    oracle,
+    score,
+    score_model,
+)
+from evaluation.cache import ResultCache, data_digest, fingerprint
+from evaluation.image_metrics import METRICS, Metric
+from evaluation.results import pooled_interval
+from metrics import mean_iou, pairwise_iou
+from models import CCDM
 from tests import tiny
-from utils.schema import EvalSettings
-from utils.settings import load_settings
+from tests.evaluation.data import Maps, Streets
+from utils.errors import UserError
 
 
-@pytest.fixture
-def data(data_folder: Path) -> AnnotatedDataset:
-    return load_dataset("datasets.synthetic", "test", {"path": str(data_folder), "side": tiny.SIDE})
+@pytest.fixture(scope="module")
+def val(tmp_path_factory: pytest.TempPathFactory) -> SyntheticLesions:
+    folder: Path = tmp_path_factory.mktemp("scores")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "SPLIT_SIZES", {"val": 40})
+        return get_dataset("val", str(folder), side=12)
 
 
-def fingerprint(data: AnnotatedDataset, *changes: str) -> str:
-    settings = load_settings(EvalSettings, [str(tiny.ROOT / "params_eval.yml"), *changes], default_file="")
-    return fingerprint_of("digest", settings, data, [16], None)
+def score_all(
+    predictor: Predictor, dataset: Any, *, num_samples: tuple[int, ...] = (1,), batch_size: int = 40, **options: Any
+) -> Result:
+    return score(predictor, dataset, range(len(dataset)), num_samples, batch_size=batch_size, **options)
 
 
-@pytest.mark.parametrize("change", ["precision=bfloat16", "batch_size=3", "dataset_split=val"])
-def test_rows_made_another_way_are_not_used(data: AnnotatedDataset, change: str) -> None:
-    assert fingerprint(data, change) != fingerprint(data)
+def fixed(samples: list[list[list[int]]], num_classes: int = 2) -> Predictor:
+    """Predicts the same maps, B x n x W, for its one batch."""
+    labels = torch.tensor(samples, dtype=torch.uint8)[:, :, None]
+    probabilities = torch.stack([(labels == label).float().mean(1) for label in range(num_classes)], 1)
+    return lambda batch: Prediction(labels, probabilities)
 
 
-@pytest.mark.parametrize("change", ["load_from=elsewhere.pt", "n_validation_images=0", "mp_loaders=2"])
-def test_rows_made_the_same_way_are_used_again(data: AnnotatedDataset, change: str) -> None:
-    assert fingerprint(data, change) == fingerprint(data)
+def without_seconds(result: Result) -> list[tuple[int, dict[str, Any]]]:
+    return [(image.index, image.values) for image in result.images]
+
+
+def test_empty_map_against_one_annotator_of_two_who_saw_a_lesion() -> None:
+    result = score_all(always_empty(2), Maps([[0, 0], [1, 1]]))
+    assert result.mean("ged", 1) == pytest.approx(2 * 0.5 - 0.5 - 0)  # d: 0 and 1; among annotators 0, 1, 1, 0
+    assert result.mean("hm_iou", 1) == pytest.approx(0.5)
+    assert result.mean("diversity_labels") == pytest.approx(0.5)
+    assert result.num_samples == [1]
+
+
+def test_majority_vote_against_three_annotators() -> None:
+    result = score_all(majority_vote(2), Maps([[1, 1, 0], [1, 0, 0], [1, 1, 1]]))
+    # The vote is 110. IoU with 110, 100, 111: 1, 1/2, 2/3; of 100 with 111: 1/3.
+    distance, diversity = (0 + 1 / 2 + 1 / 3) / 3, 2 * (1 / 2 + 1 / 3 + 2 / 3) / 9
+    assert result.mean("ged", 1) == pytest.approx(2 * distance - diversity)
+    assert result.mean("hm_iou", 1) == pytest.approx((1 + 1 / 2 + 2 / 3) / 3)
+
+
+def test_annotators_themselves_score_perfectly_in_any_order() -> None:
+    result = score_all(fixed([[[1, 1], [0, 0], [1, 0]]]), Maps([[0, 0], [1, 0], [1, 1]]), num_samples=(3,))
+    assert result.mean("ged", 3) == pytest.approx(0, abs=1e-12)
+    assert result.mean("hm_iou", 3) == pytest.approx(1)
+    assert result.mean("diversity_labels") == pytest.approx(result.mean("diversity_samples", 3))
+
+
+def test_absent_annotators_do_not_count() -> None:
+    result = score_all(fixed([[[1, 1]], [[1, 0]]]), Maps([[1, 1]], [[1, 0], [0, 1]]))
+    assert result.values("ged", 1).tolist() == pytest.approx([0, 2 * 0.5 - 0.5])
+    assert result.values("hm_iou", 1).tolist() == pytest.approx([1, 0.5])
+
+
+def test_metrics_without_a_meaning_are_left_out() -> None:
+    data = Maps([[0, 1], [1, 1]])
+    names = {name: set(score_all(predictor, data).images[0].values) for name, predictor in (
+        ("vote", majority_vote(2)), ("empty", always_empty(2)), ("two", fixed([[[0, 1], [1, 1]]]))
+    )}  # fmt: skip
+    assert names["empty"] - names["vote"] == {"dice_of_mean", "iou_of_mean", "brier", "ece", "ece_samples"}
+    assert names["two"] - names["empty"] == {"ncc"}
+    assert "diversity_samples_2" in score_all(fixed([[[0, 1], [1, 1]]]), data, num_samples=(2,)).images[0].values
+
+
+def test_void_pixels_of_any_annotator_are_left_out_for_several_annotators() -> None:
+    # Class 3 is void. Without the void pixels (the third and the fourth) the maps are those of two pixels.
+    data = Maps([[0, 1, 3, 0], [1, 1, 0, 3]], num_classes=4, void=3)
+    result = score_all(fixed([[[0, 1, 2, 2], [1, 1, 1, 0]]], 4), data, num_samples=(1, 2))
+    same = score_all(fixed([[[0, 1], [1, 1]]], 3), Maps([[0, 1], [1, 1]], num_classes=3), num_samples=(1, 2))
+    assert result.task == "distribution"
+    values, expected = result.images[0].values, same.images[0].values
+    assert values == pytest.approx({name: pytest.approx(np.array(value)) for name, value in expected.items()})
+    assert values["ged_2"] == 0
+
+
+def test_samples_that_are_void_where_the_annotators_are_not_count_as_the_next_class() -> None:
+    data = Maps([[1, 1], [1, 0]], num_classes=3, void=2)
+    (annotated,) = (score_all(fixed([[[1, 2], [1, 1]]], 3), data, num_samples=(2,)).images,)
+    assert annotated[0].values["hm_iou_2"] == pytest.approx((1 + 0.5) / 2)  # as if both were [1, 1]
+
+
+def test_image_that_is_all_void_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="image 1 has no annotations"):
+        score_all(fixed([[[0, 0]], [[0, 0]]], 3), Maps([[0, 1], [1, 1]], [[2, 1], [1, 2]], num_classes=3, void=2))
+
+
+def test_scores_are_sorted_and_keep_their_groups() -> None:
+    result = score(always_empty(2), Maps([[0, 0]], [[1, 1]], groups=[7, 9]), [1, 0], [1])  # type: ignore[arg-type]
+    assert [(image.index, image.group, image.values["ged_1"]) for image in result.images] == [(0, 7, 0.0), (1, 9, 2.0)]
+
+
+def test_metrics_at_several_numbers_of_samples_come_from_one_set(val: SyntheticLesions) -> None:
+    both = score_all(oracle(val, 8), val, num_samples=(3, 8))
+    assert both.num_samples == [3, 8]
+    assert both.mean("ged", 8) < both.mean("ged", 3)
+    eight = oracle(val, 8)
+    three = score_all(lambda b: Prediction(eight(b).labels[:, :3], eight(b).probabilities), val, num_samples=(3,))
+    assert np.array_equal(three.values("ged", 3), both.values("ged", 3))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_scores_do_not_depend_on_the_batch(val: SyntheticLesions, batch_size: int) -> None:
+    for predictor in (oracle(val, 5), majority_vote(2), always_empty(2)):
+        here, there = (score_all(predictor, val, num_samples=(1, 5), batch_size=size) for size in (batch_size, 40))
+        assert without_seconds(here) == without_seconds(there)
+
+
+def test_time_of_the_prediction_is_measured() -> None:
+    def slow(batch: EvaluationBatch) -> Prediction:
+        torch.linalg.eigvals(torch.rand(60, 60))
+        return always_empty(2)(batch)
+
+    assert score_all(slow, Maps([[1, 1]])).seconds.mean() > 0
+
+
+def test_true_probabilities_are_calibrated_and_a_few_samples_are_less_so(val: SyntheticLesions) -> None:
+    result = score_all(oracle(val, 4), val, num_samples=(4,))
+    assert result.mean("ece") < 0.02
+    assert result.mean("ece") < result.mean("ece_samples")
+
+
+def expected_ged(dataset: SyntheticLesions, index: int, num_samples: int) -> float:
+    """The expectation of GED over samples that follow the true distribution, given the annotators' maps."""
+    maps = torch.from_numpy(dataset.group["maps"][index])[None]
+    p = torch.from_numpy(dataset.group["map_probabilities"][index])
+    labels = dataset[index]["labels"][None]
+    to_labels = (1 - pairwise_iou(labels, maps, 2)[0]).mean(0) @ p
+    among_labels = (1 - pairwise_iou(labels, labels, 2)).mean()
+    among_samples = (1 - 1 / num_samples) * (p @ (1 - pairwise_iou(maps, maps, 2)[0]) @ p)
+    return float(2 * to_labels - among_labels - among_samples)
+
+
+@pytest.mark.parametrize("num_samples", [1, 16])
+def test_oracle_scores_its_expectation(val: SyntheticLesions, num_samples: int) -> None:
+    ged = score_all(oracle(val, num_samples, seed=1), val, num_samples=(num_samples,)).values("ged", num_samples)
+    off = ged - np.array([expected_ged(val, index, num_samples) for index in range(len(val))])
+    assert off.std() > 0
+    assert abs(off.mean()) < 4.5 * off.std() / len(off) ** 0.5
+
+
+# A model's scores, as training and ddpm_eval.py ask for them.
+
+
+def test_model_is_scored_by_the_task_of_the_data(val: SyntheticLesions) -> None:
+    calls: list[int] = []
+    lesions = score_model(
+        tiny.model(), val, [0, 5, 9], [4], SamplingConfig(steps=3), 0, batch_size=2, before_batch=lambda: calls.append(1)
+    )
+    assert lesions.headline_metrics == [("ged", -1), ("hm_iou", 1)]
+    assert len(calls) == 2
+    streets = score_model(tiny.model(4, 3), Streets(), range(5), [2], SamplingConfig(steps=3), 0)  # type: ignore[arg-type]
+    assert streets.headline_metrics == [("miou", 1)]
+    for result in (lesions, streets):
+        for name, _ in result.headline_metrics:
+            assert 0 <= result.mean(name, result.num_samples[0]) <= 2
+
+
+def test_scores_of_the_model_hardly_depend_on_the_batch(val: SyntheticLesions) -> None:
+    here, there = (
+        score_model(tiny.model(), val, range(40), [4], SamplingConfig(steps=3), 0, batch_size=size) for size in (1, 40)
+    )
+    assert here.mean("ged", 4) == pytest.approx(there.mean("ged", 4), abs=1e-3)
+    assert here.mean("hm_iou", 4) == pytest.approx(there.mean("hm_iou", 4), abs=1e-3)
+
+
+def evaluation(data: Any, model: CCDM | None = None, **settings: Any) -> Evaluation:
+    return Evaluation(model or tiny.model(data.num_classes, data.image_channels), data, EvalSettings(**settings), "a")
+
+
+def test_steps_default_to_those_of_a_short_process_and_more_are_refused(val: SyntheticLesions) -> None:
+    assert evaluation(val).sampling.steps == 25
+    classifier = CCDM(tiny.model().network, PixelwiseClassifier(2))
+    assert evaluation(val, classifier).sampling == SamplingConfig(steps=1, last_step="draw")
+    for settings in ({"sampling": SamplingConfig(steps=51)}, {"sweep": {"steps": [51]}}):
+        with pytest.raises(UserError, match="51 sampling steps requested"):
+            evaluation(val, **settings)
+
+
+def test_sweep_is_at_the_first_number_of_samples_without_repetitions(val: SyntheticLesions, tmp_path: Path) -> None:
+    changes = {"num_samples": [4, 2, 2], "sweep": {"steps": [3, 2, 3], "samplers": ["ddim", "ddim"]}}
+    results = evaluation(val, sampling=SamplingConfig(steps=2), dataset_val_max_size=2, **changes).run(tmp_path)
+    assert results[0].num_samples == [2, 4]
+    assert [(r.name, r.num_samples) for r in results if r.kind == "sweep"] == [("ddim 3", [4]), ("ddim 2", [4])]
+
+
+def test_likelihood_is_averaged_over_the_annotators(val: SyntheticLesions, tmp_path: Path) -> None:
+    model = tiny.model()
+    settings = {"bits_per_pixel": True, "dataset_val_max_size": 2, "sampling": SamplingConfig(steps=2)}
+    results = evaluation(val, model, num_samples=1, **settings).run(tmp_path)
+    for image in results[0].images:
+        item = val[image.index]
+        each = [float(model.bits_per_pixel(item["image"][None], labels[None])) for labels in item["labels"]]
+        assert results[0].values("bits_per_pixel")[results[0].images.index(image)] == pytest.approx(np.mean(each))
+    with pytest.raises(UserError, match="bits_per_pixel"):
+        evaluation(Streets(), **settings)
+
+
+# Intervals.
+
+
+def result_of(geds: list[float], groups: list[int] | None = None) -> Result:
+    images = [
+        ImageScores(index, f"{index}", (groups or range(len(geds)))[index], 0.1, (1, 1), {"ged_16": ged})
+        for index, ged in enumerate(geds)
+    ]
+    return Result("distribution", [images], [16])
+
+
+def test_interval_contains_the_mean_and_depends_on_the_groups() -> None:
+    geds = [0.1, 0.5, 0.2, 0.9, 0.3, 0.4]
+    mean, low, high = result_of(geds).interval("ged", 16)
+    assert low < mean < high
+    assert mean == pytest.approx(np.mean(geds))
+    assert result_of(geds, [0, 0, 0, 1, 1, 1]).interval("ged", 16) != (mean, low, high)
+
+
+def test_differences_are_paired_and_images_of_one_patient_drawn_together() -> None:
+    many, few = result_of([0.1, 0.3, 0.2, 0.6]), result_of([0.2, 0.4, 0.3, 0.7])
+    assert few.minus(many, "ged", 16) == pytest.approx((0.1, 0.1, 0.1))
+    patients = [0, 0, 1, 1]  # within each, the differences cancel
+    other = result_of([0.0, 0.4, 0.1, 0.7], patients).minus(result_of([0.1, 0.3, 0.2, 0.6], patients), "ged", 16)
+    assert other == pytest.approx((0, 0, 0))
+
+
+def test_pooled_interval_contains_the_mean_over_seeds() -> None:
+    matrices = np.random.default_rng(0).integers(20, size=(2, 40, 3, 3)).astype(float)
+    metric = METRICS["miou"]
+    mean, low, high = pooled_interval(metric, matrices, list(range(40)))
+    assert mean == pytest.approx(np.mean([float(mean_iou(torch.tensor(matrix))) for matrix in matrices.sum(1)]))
+    assert low < mean < high < low + 0.1
+    twins = pooled_interval(metric, matrices.repeat(2, 1), [group for group in range(40) for _ in range(2)])
+    assert twins == pytest.approx((mean, low, high))  # twins in one group add no information
+    assert math.isnan(pooled_interval(metric, matrices, [0] * 40).low)
+
+
+# The cache.
+
+
+def test_interrupted_evaluation_continues_with_the_same_scores(val: SyntheticLesions, tmp_path: Path) -> None:
+    predictor, seen = oracle(val, 4), 0
+
+    def breaks_down(batch: EvaluationBatch) -> Prediction:
+        nonlocal seen
+        seen += 1
+        if seen == 3:
+            raise KeyboardInterrupt
+        return predictor(batch)
+
+    options: dict[str, Any] = {"num_samples": (4,), "batch_size": 8}
+    with pytest.raises(KeyboardInterrupt):
+        score_all(breaks_down, val, cache=ResultCache(tmp_path / "cache", "a"), **options)
+    with open(tmp_path / "cache", "a", encoding="utf-8") as file:
+        file.write('[{"index": 16, "na')  # the process was killed while it wrote
+    continued = score_all(breaks_down, val, cache=ResultCache(tmp_path / "cache", "a"), **options)
+    assert seen == 3 + 3  # two of the five batches were not predicted again
+    assert without_seconds(continued) == without_seconds(score_all(predictor, val, **options))
+    assert len(ResultCache(tmp_path / "cache", "a").scores) == 40
+    assert len(ResultCache(tmp_path / "cache", "b").scores) == 0
+
+
+def test_cache_knows_which_metrics_it_has_and_in_which_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint("distribution", [])
+    monkeypatch.setitem(METRICS, "ged", METRICS["ged"]._replace(version=2))
+    corrected = fingerprint("distribution", [])
+    monkeypatch.setitem(METRICS, "size", Metric("size", "Size", lambda c: c.labels.double().mean((1, 2, 3))))
+    assert len({before, corrected, fingerprint("distribution", [])}) == 3
+
+
+def test_new_and_corrected_metrics_are_computed_although_an_evaluation_is_cached(
+    val: SyntheticLesions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"dataset_val_max_size": 2, "num_samples": 1, "sampling": SamplingConfig(steps=1)}
+    before = evaluation(val, **settings).run(tmp_path)
+    monkeypatch.setitem(METRICS, "brier", METRICS["brier"]._replace(version=2, compute=lambda c: torch.full((2,), 7.0)))
+    monkeypatch.setitem(METRICS, "size", Metric("size", "Size", lambda c: c.labels.double().mean((1, 2, 3))))
+    after = evaluation(val, **settings).run(tmp_path)
+    assert [result.mean("brier") for result in after if result.name != "majority vote"][:2] == [7, 7]
+    assert after[0].mean("size") > 0
+    assert after[0].mean("ged", 1) == before[0].mean("ged", 1)
+
+
+class Changed:
+    """A dataset with other labels in one image."""
+
+    def __init__(self, data: Any, index: int) -> None:
+        self.data, self.index, self.num_classes, self.image_channels = data, index, data.num_classes, data.image_channels
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self.data[index]
+        return {**item, "labels": 1 - item["labels"]} if index == self.index else item
+
+
+def test_changed_data_is_evaluated_again(val: SyntheticLesions, tmp_path: Path) -> None:
+    settings = {"dataset_val_max_size": 2, "num_samples": 1, "sampling": SamplingConfig(steps=1)}
+    before = evaluation(val, **settings)
+    changed: Any = Changed(val, before.indices[1])
+    digests = {data_digest(val, before.indices), data_digest(changed, before.indices), data_digest(val, [0])}
+    assert len(digests) == 3
+    old, new = before.run(tmp_path)[0], evaluation(changed, **settings).run(tmp_path)[0]
+    assert old.values("ged", 1)[0] == new.values("ged", 1)[0]
+    assert old.values("ged", 1)[1] != new.values("ged", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "predicted"),
+    [
+        ({"n_validation_images": 0, "mp_loaders": 1, "load_from": "elsewhere.pt"}, 0),
+        ({"precision": "bfloat16"}, 1),
+        ({"batch_size": 3}, 1),
+        ({"dataset_split": "val"}, 1),
+    ],
+)
+def test_scores_are_reused_if_they_were_made_the_same_way(
+    val: SyntheticLesions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], predicted: int
+) -> None:
+    settings = {"dataset_val_max_size": 2, "num_samples": 1, "sampling": SamplingConfig(steps=1)}
+    evaluation(val, **settings).run(tmp_path)
+    sampled: list[int] = []
+    sample = CCDM.sample
+    monkeypatch.setattr(CCDM, "sample", lambda self, *args, **kwargs: sampled.append(1) or sample(self, *args, **kwargs))
+    evaluation(val, **{**settings, **changes}).run(tmp_path)
+    assert len(sampled) == predicted

@@ -1,6 +1,7 @@
-"""Pictures: the right cells with the right contents, for any number of classes, channels and annotators."""
+"""Panels: the right pictures, for any number of classes, channels and annotators, and images of any size."""
 
 import io
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -13,24 +14,31 @@ from evaluation import Prediction, sample_panel
 from metrics import label_frequencies
 
 
-def panel(
-    rows: int = 2,
-    annotators: int = 3,
-    samples: int = 4,
-    num_classes: int = 2,
-    channels: int = 1,
-    size: tuple[int, int] = (6, 9),
-    max_samples: int = 6,
-) -> tuple[Figure, EvaluationBatch, Prediction]:
-    rng = torch.Generator().manual_seed(0)
-    labels = torch.randint(num_classes, (rows, annotators, *size), generator=rng).to(torch.uint8)
-    drawn = torch.randint(num_classes, (rows, samples, *size), generator=rng).to(torch.uint8)
-    present = torch.ones(rows, annotators, dtype=torch.bool)
-    present[-1, -1] = annotators == 1
-    images = torch.randn(rows, channels, *size, generator=rng)
-    batch = EvaluationBatch(images, labels, present, torch.arange(rows), ["x"] * rows, list(range(rows)), [])
-    prediction = Prediction(drawn, label_frequencies(drawn, num_classes))
-    return sample_panel(batch, prediction, max_samples), batch, prediction
+class Images:
+    """Images of random size, annotators, classes and channels, each with samples of its own."""
+
+    def __init__(self, annotators: list[int], num_classes: int = 2, channels: int = 1, samples: int = 4) -> None:
+        self.num_classes, self.image_channels = num_classes, channels
+        rng, self.items, self.samples = torch.Generator().manual_seed(0), [], []
+        for number, count in enumerate(annotators):
+            size = 6 + number, 9
+            draw = lambda n, size=size: torch.randint(num_classes, (n, *size), generator=rng).to(torch.uint8)  # noqa: E731
+            image = torch.randn(channels, *size, generator=rng)
+            self.items.append({"image": image, "labels": draw(count), "name": f"{number}"})
+            self.samples.append(draw(samples))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+    def predict(self, batch: EvaluationBatch) -> Prediction:
+        samples = torch.stack([self.samples[index] for index in batch.indices])
+        return Prediction(samples, label_frequencies(samples, self.num_classes))
+
+    def panel(self, max_samples: int = 6) -> Figure:
+        return sample_panel(self, range(len(self)), self.predict, max_samples)
 
 
 def decoded(figure: Figure) -> np.ndarray:
@@ -41,14 +49,14 @@ def decoded(figure: Figure) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("rows", "annotators", "samples", "num_classes", "channels"),
-    [(2, 3, 4, 2, 1), (1, 1, 1, 2, 1), (1, 4, 20, 5, 3), (3, 1, 2, 20, 2)],
+    ("annotators", "samples", "num_classes", "channels"),
+    [([3, 3], 4, 2, 1), ([1], 1, 2, 1), ([4], 20, 5, 3), ([1, 2, 1], 2, 20, 2)],
 )
-def test_panel_has_a_cell_for_everything_and_renders(
-    rows: int, annotators: int, samples: int, num_classes: int, channels: int
+def test_panel_has_a_picture_of_everything_although_sizes_differ(
+    annotators: list[int], samples: int, num_classes: int, channels: int
 ) -> None:
-    figure, _, _ = panel(rows, annotators, samples, num_classes, channels)
-    columns = 1 + annotators + min(samples, 6) + 2
+    figure = Images(annotators, num_classes, channels, samples).panel()
+    rows, columns = len(annotators), 1 + max(annotators) + min(samples, 6) + 2
     assert len(figure.axes) == rows * columns
     pixels = decoded(figure)
     width, height = figure.get_size_inches()
@@ -58,43 +66,43 @@ def test_panel_has_a_cell_for_everything_and_renders(
 
 
 def test_titles_name_the_columns() -> None:
-    figure, _, _ = panel()
-    titles = [axes.get_title() for axes in figure.axes]
+    titles = [axes.get_title() for axes in Images([2, 3]).panel().axes]
     annotators, samples = ([f"{word} {k}" for k in range(1, n + 1)] for word, n in (("annotator", 3), ("sample", 4)))
-    assert titles[:10] == ["image", *annotators, *samples, "mean", "entropy"]
+    assert titles[:10] == ["image", *annotators, *samples, "mean probability", "entropy"]
     assert titles[10:] == [""] * 10
-    assert "mode of mean" in [axes.get_title() for axes in panel(num_classes=3)[0].axes]
+    assert "most probable" in [axes.get_title() for axes in Images([1], num_classes=3).panel().axes]
 
 
-def shown(figure: Figure, cell: int) -> np.ndarray:
-    return np.asarray(figure.axes[cell].images[0].get_array())
+def shown(figure: Figure, place: int) -> np.ndarray:
+    return np.asarray(figure.axes[place].images[0].get_array())
 
 
-def test_cells_hold_labels_samples_mean_and_entropy() -> None:
-    figure, batch, prediction = panel()
+def test_pictures_show_labels_samples_mean_and_entropy() -> None:
+    data = Images([3])
+    figure = data.panel()
     for annotator in range(3):
-        assert np.array_equal(shown(figure, 1 + annotator), batch.labels[0, annotator])
+        assert np.array_equal(shown(figure, 1 + annotator)[..., 0], data.items[0]["labels"][annotator])
     for sample in range(4):
-        assert np.array_equal(shown(figure, 4 + sample), prediction.labels[0, sample])
-    mean = prediction.labels[0].double().mean(0).numpy()
+        assert np.array_equal(shown(figure, 4 + sample)[..., 0], data.samples[0][sample])
+    mean = data.samples[0].double().mean(0).numpy()
     assert np.allclose(shown(figure, 8), mean, atol=1e-6)
     entropy = -sum(np.where(p > 0, p * np.log2(np.maximum(p, 1e-9)), 0) for p in (mean, 1 - mean))
     assert np.allclose(shown(figure, 9), entropy, atol=1e-5)
 
 
-def test_absent_annotator_leaves_its_cell_empty() -> None:
-    figure, _, _ = panel(rows=2, annotators=3)
-    empty = [cell for cell, axes in enumerate(figure.axes) if not axes.images]
-    assert empty == [10 + 3]
+def test_absent_annotator_leaves_its_place_empty() -> None:
+    figure = Images([3, 2]).panel()
+    assert [place for place, axes in enumerate(figure.axes) if not axes.images] == [10 + 3]
 
 
 def test_number_of_samples_is_limited() -> None:
-    figure, _, _ = panel(samples=5, max_samples=2)
-    assert [axes.get_title() for axes in figure.axes if "sample" in axes.get_title()] == ["sample 1", "sample 2"]
+    titles = [axes.get_title() for axes in Images([1], samples=5).panel(max_samples=2).axes]
+    assert [title for title in titles if "sample" in title] == ["sample 1", "sample 2"]
 
 
 def test_image_of_one_value_renders() -> None:
-    _, batch, prediction = panel(rows=1)
-    figure = sample_panel(batch._replace(images=torch.full_like(batch.images, 0.5)), prediction)
+    data = Images([1])
+    data.items[0]["image"] = torch.full((1, 6, 9), 0.5)
+    figure = data.panel()
     assert np.isfinite(shown(figure, 0)).all()
     assert decoded(figure).size > 0

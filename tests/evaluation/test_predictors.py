@@ -1,24 +1,21 @@
-"""What is scored: the model, the oracle and the baselines."""
+"""What is evaluated: the model, its fused samples, the oracle and the baselines."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from datasets.loading import EvaluationBatch, evaluation_batches
 from datasets.synthetic import SyntheticLesions, get_dataset
-from evaluation import always_empty, majority_vote, model_samples, oracle
+from diffusion import SamplingConfig
+from evaluation import always_empty, baselines, majority_vote, model_samples, oracle
+from evaluation.predictors import fuse, fused_label_map
+from models import SampleChunk
 from tests import tiny
-from utils.schema import Sampling
-
-
-def batch_of(labels: list[list[list[int]]], present: list[list[bool]] | None = None) -> EvaluationBatch:
-    """A batch of images of one row of pixels: `labels` are B x A x W."""
-    maps = torch.tensor(labels, dtype=torch.uint8)[:, :, None]
-    number = len(maps)
-    there = torch.ones(maps.shape[:2], dtype=torch.bool) if present is None else torch.tensor(present)
-    images = torch.zeros(number, 1, *maps.shape[-2:])
-    return EvaluationBatch(images, maps, there, torch.arange(number), ["name"] * number, list(range(number)), [])
+from tests.evaluation.data import Maps, Scenes, batch_of
 
 
 @pytest.fixture
@@ -39,7 +36,7 @@ def test_majority_is_what_most_annotators_chose() -> None:
     assert torch.allclose(prediction.probabilities[0, :, 0].double(), expected.double())
 
 
-def test_of_a_tie_the_lowest_class_wins() -> None:
+def test_lowest_class_wins_a_tie() -> None:
     assert majority_vote(3)(batch_of([[[2, 1], [1, 0]]])).labels.tolist() == [[[[1, 0]]]]
 
 
@@ -54,7 +51,7 @@ def test_always_empty_is_one_map_of_background() -> None:
     assert prediction.probabilities[0, :, 0].tolist() == [[1, 1], [0, 0], [0, 0]]
 
 
-def test_oracle_draws_what_the_data_set_draws_whatever_the_batch(val: SyntheticLesions) -> None:
+def test_oracle_samples_the_same_in_any_batch(val: SyntheticLesions) -> None:
     predict = oracle(val, num_samples=5, seed=3)
     together = predict(whole(val)).labels
     assert together.shape == (4, 5, tiny.SIDE, tiny.SIDE)
@@ -72,10 +69,75 @@ def test_oracle_knows_the_true_probabilities(val: SyntheticLesions) -> None:
 
 
 def test_model_is_sampled_as_the_settings_say(val: SyntheticLesions) -> None:
-    model, batch = tiny.model(), whole(val)
-    prediction = model_samples(model, 3, Sampling(steps=4, sampler="ddim", eta=0.5), seed=7, max_batch_size=5)(batch)
-    expected = model.sample(batch.images, 3, 4, "ddim", 7, eta=0.5, max_batch_size=5)
+    model, batch, sampling = tiny.model(), whole(val), SamplingConfig(steps=4, sampler="ddim", eta=0.5)
+    prediction = model_samples(model, 3, sampling, seed=7, max_batch_size=5)(batch)
+    expected = model.sample(batch.images, 3, sampling, 7, max_batch_size=5)
     assert torch.equal(prediction.labels, expected.labels)
     assert torch.equal(prediction.probabilities, expected.probabilities)
-    other = model.sample(batch.images, 3, 4, "ancestral", 7, max_batch_size=5)
-    assert not torch.equal(prediction.labels, other.labels)
+    assert not torch.equal(prediction.labels, model.sample(batch.images, 3, SamplingConfig(steps=4), 7).labels)
+
+
+def test_baselines_are_those_of_the_data(val: SyntheticLesions) -> None:
+    assert list(baselines(val, 2)) == ["oracle", "majority vote", "always empty"]
+    assert list(baselines(Maps([[0, 1], [1, 1]]), 2)) == ["majority vote", "always empty"]  # type: ignore[arg-type]
+    assert baselines(Scenes(), 2) == {}  # type: ignore[arg-type]
+
+
+# Fused samples.
+
+
+def chunks_of(probabilities: Tensor, image_index: list[int], sample_index: list[int], size: int) -> Iterator[SampleChunk]:
+    """The maps (M x C x H x W) in chunks of that size."""
+    for part in torch.arange(len(probabilities)).split(size):
+        labels = probabilities[part].argmax(1).to(torch.uint8)
+        indices = torch.tensor(image_index)[part], torch.tensor(sample_index)[part]
+        yield SampleChunk(*indices, labels, probabilities[part])
+
+
+@pytest.mark.parametrize("max_batch_size", [1, 4, 64])
+@pytest.mark.parametrize("strategy", ["confidence", "majority"])
+def test_first_samples_of_one_set_are_fused(strategy: str, max_batch_size: int) -> None:
+    model, images, kept, sampling = tiny.model(num_classes=4), tiny.images(3), [0, 1, 3], SamplingConfig(steps=3)
+    fused = fuse(model.iter_samples(images, 5, sampling, max_batch_size=max_batch_size), 3, [1, 2, 5], 2, strategy)
+    assert fused.shape == (3, 3, 4, tiny.SIDE, tiny.SIDE)
+    assert (fused[:, :, 2] == -1).all()
+    (chunk,) = model.iter_samples(images, 5, sampling)
+    one_by_one = chunk.probabilities[:, kept].unflatten(0, (3, 5))
+    if strategy == "majority":
+        one_by_one = one_hot(one_by_one.argmax(2), 3).movedim(-1, 2).float()
+    for place, count in enumerate([1, 2, 5]):
+        torch.testing.assert_close(fused[:, place, kept], one_by_one[:, :count].mean(1), atol=1e-5, rtol=1e-4)
+
+
+def test_fused_probabilities_are_those_of_the_samples() -> None:
+    model, images, sampling = tiny.model(num_classes=4), tiny.images(2), SamplingConfig(steps=3)
+    fused = fuse(model.iter_samples(images, 5, sampling, max_batch_size=3), 2, [2, 5], None, "confidence")
+    torch.testing.assert_close(fused[:, 1], model.sample(images, 5, sampling, max_batch_size=3).probabilities)
+
+
+def test_order_of_the_samples_does_not_matter() -> None:
+    maps = torch.rand(6, 3, 2, 2, generator=torch.Generator().manual_seed(0)).softmax(1)
+    in_order = fuse(chunks_of(maps, [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2], 6), 2, [1, 3], None, "majority")
+    shuffled = chunks_of(maps[[3, 0, 5, 1, 4, 2]], [1, 0, 1, 0, 1, 0], [0, 0, 2, 1, 1, 2], 4)
+    torch.testing.assert_close(fuse(shuffled, 2, [1, 3], None, "majority"), in_order)
+
+
+@pytest.mark.parametrize(("strategy", "winner"), [("confidence", 0), ("majority", 1)])
+def test_certain_minority_wins_by_confidence_and_loses_by_majority(strategy: str, winner: int) -> None:
+    maps = torch.tensor([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.4, 0.6, 0.0]])[:, :, None, None]
+    fused = fuse(chunks_of(maps, [0, 0, 0], [0, 1, 2], 2), 1, [3], None, strategy)
+    assert fused_label_map(fused[0, 0], (1, 1)).item() == winner
+
+
+@pytest.mark.parametrize("strategy", ["confidence", "majority"])
+@pytest.mark.parametrize(("void", "winner"), [(1, 2), (0, 1)])
+def test_void_is_never_predicted(strategy: str, void: int, winner: int) -> None:
+    maps = torch.tensor([[0.1, 0.7, 0.2]])[:, :, None, None]
+    fused = fuse(chunks_of(maps, [0], [0], 1), 1, [1], void, strategy)
+    assert fused_label_map(fused[0, 0], (1, 1)).item() == winner
+
+
+def test_fused_map_is_resized_before_the_arg_max() -> None:
+    row = torch.tensor([[1.0, 0.4], [0.0, 0.6]])[:, None]
+    assert fused_label_map(row, (1, 2)).tolist() == [[0, 1]]
+    assert fused_label_map(row, (1, 4)).tolist() == [[0, 0, 0, 1]]  # class 0 has 1, 0.85, 0.55 and 0.4

@@ -1,22 +1,29 @@
 """The report: its numbers are those of results.json, and it needs nothing but itself."""
 
 import base64
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datasets.loading import evaluation_batches
-from evaluation.figures import headline
-from evaluation.gallery import Exhibit, film_strip, ranked
-from evaluation.report import render_report
-from evaluation.scores import Scores
-from models import CCDM, ProcessConfig
+from diffusion import PixelwiseClassifier, SamplingConfig
+from evaluation import ImageScores, Result
+from evaluation.classes import ClassTable
+from evaluation.examples import ranked, segmentation_images, trajectory
+from evaluation.predictors import fused_label_map, fused_samples
+from evaluation.published import published_results
+from evaluation.report import write_report
+from evaluation.tables import as_text
+from models import CCDM
 from tests import tiny
+from tests.evaluation.data import HOSTILE
 from tests.evaluation.reports import (
-    HOSTILE,
     NONE,
     Evaluate,
     Evaluated,
@@ -24,121 +31,198 @@ from tests.evaluation.reports import (
     check_needs_nothing_from_elsewhere,
     decoded,
 )
-from utils.schema import Sampling
+from utils.errors import UserError
+
+SIZES = ["Mean IoU, 8 \N{MULTIPLICATION SIGN} 16", "Mean IoU, original size"]
 
 
-def in_words(number: dict[str, Any]) -> str:
-    """A number as it stands in a table."""
-    ends = "" if number["low"] is None else f" [{number['low']:.3f}, {number['high']:.3f}]"
-    return f"{number['mean']:.4f}{ends}"
+@pytest.fixture(params=["distribution", "segmentation"])
+def either(request: pytest.FixtureRequest) -> Evaluated:
+    """An evaluation of each task."""
+    name = {"distribution": "evaluated", "segmentation": "segmented"}[request.param]
+    found: Evaluated = request.getfixturevalue(name)
+    return found
 
 
-def measures(result: dict[str, Any]) -> dict[tuple[str, int | None], str]:
-    return {(row["measure"], row["num_samples"]): in_words(row) for row in result["measures"]}
+def in_words(row: dict[str, Any] | None) -> str:
+    """A number as it is displayed in a table."""
+    if row is None:
+        return NONE
+    scale, digits, ends = (100, 2, 2) if row["metric"].startswith("miou") else (1, 4, 3)
+    interval = f" [{scale * row['low']:.{ends}f}, {scale * row['high']:.{ends}f}]" if row["low"] is not None else ""
+    return f"{scale * row['mean']:.{digits}f}{interval}"
+
+
+def section_ids(page: Page) -> list[str]:
+    return [attributes["aria-labelledby"] for attributes in page.all("section")]
+
+
+# Numbers.
 
 
 def test_table_by_number_of_samples_holds_the_numbers_of_results_json(evaluated: Evaluated) -> None:
+    head, *rows = evaluated.page.tables["Results by number of samples"]
+    assert head == ["Predictor", "n", "GED", "HM-IoU", "Diversity"]
     expected = []
     for result in evaluated.contents["results"]:
         if result["kind"] != "sweep":
-            values = measures(result)
-            counts = sorted({count for _, count in values if count})
-            for count in counts:
-                row = [values[name, count] for name in ("ged", "hm_iou", "diversity_samples")]
-                expected.append([*([result["name"]] if count == counts[0] else []), str(count), *row])
-    head, *rows = evaluated.page.tables["Results by number of samples"]
-    assert head == ["Predictor", "n", "GED", "HM-IoU", "Diversity of samples"]
-    assert rows == expected
-    assert [len(row) for row in rows] == [5, 4, 4, 5, 4, 4, 5, 5]
+            metrics = evaluated.rows(result["name"])
+            for place, n in enumerate(result["num_samples"]):
+                numbers = [in_words(metrics.get((name, n))) for name in ("ged", "hm_iou", "diversity_samples")]
+                expected.append([*([result["name"]] if place == 0 else []), str(n), *numbers])
+    assert rows[:-1] == expected
+    diversity = evaluated.rows("model")["diversity_labels", None]
+    assert rows[-1] == ["annotators", NONE, NONE, NONE, in_words(diversity)]
+    assert [row[0] for row in rows if len(row) == 5] == ["model", "oracle", "majority vote", "always empty", "annotators"]
+    assert rows[0][-1] == NONE  # the diversity of one sample
 
 
-def test_table_of_other_measures_holds_the_numbers_of_results_json(evaluated: Evaluated) -> None:
-    rows = {row[0]: row[1:] for row in evaluated.page.tables["Measures that take all samples"]}
-    results = [result for result in evaluated.contents["results"] if result["kind"] != "sweep"]
-    assert rows["Measure"] == [result["name"] for result in results]
-    for key, name in (("max_dice", "Matched Dice"), ("ncc", "NCC"), ("brier", "Brier score")):
-        assert rows[name] == [measures(result)[key, None] for result in results]
-    assert rows["ECE of probabilities"] == [f"{result['expected_calibration_error']:.4f}" for result in results]
+def test_table_of_other_metrics_holds_the_numbers_of_results_json(evaluated: Evaluated) -> None:
+    rows = {row[0]: row[1:] for row in evaluated.page.tables["Metrics of all samples"]}
+    assert rows["Metric"] == ["model", "oracle", "majority vote", "always empty"]
+    names = {"max_dice": "Matched Dice", "ncc": "NCC", "brier": "Brier score", "ece": "ECE of probabilities"}
+    for name, title in {**names, "iou_of_mean": "IoU of mean", "ece_samples": "ECE of samples"}.items():
+        assert rows[title] == [in_words(evaluated.rows(result).get((name, None))) for result in rows["Metric"]]
+    for title in ("Brier score", "ECE of probabilities", "IoU of mean", "NCC"):
+        assert rows[title][2] == NONE  # of the majority vote
 
 
-def test_table_of_the_sweep_holds_the_numbers_of_results_json(evaluated: Evaluated) -> None:
-    _, *rows = evaluated.page.tables["Results by sampler and steps"]
-    sweep = [result for result in evaluated.contents["results"] if result["kind"] == "sweep"]
-    assert [row[-6] for row in rows] == ["2", "5", "2", "5"]
+def test_tables_of_a_segmentation_hold_the_numbers_of_results_json(segmented: Evaluated) -> None:
+    head, *rows = segmented.page.tables["Results by number of samples"]
+    assert head == ["Predictor", "n", *SIZES]
+    metrics = segmented.rows("model")
+    numbers = [[str(n), *(in_words(metrics[name, n]) for name in ("miou", "miou_original"))] for n in (1, 2, 4)]
+    assert rows == [["model", *numbers[0]], *numbers[1:]]
+
+    head, *rows = segmented.page.tables["IoU by class"]
+    assert head == ["Class", "Pixels", *(f"{size.removeprefix('Mean ')}, n = 4" for size in SIZES)]
+    shown = [metrics[name, 4]["classes"] for name in ("miou", "miou_original")]
+    assert [row[0] for row in rows] == list(shown[0]) == segmented.evaluation.classes.names[:3]
+    for row in rows:
+        assert row[2:] == [f"{100 * iou[row[0]]:.2f}" for iou in shown]
+    pixels = np.array(segmented.contents["results"][0]["statistics"]["miou"])[:3].sum(1)
+    assert [row[1] for row in rows] == [f"{100 * share:.2f}" for share in pixels / pixels.sum()]
+    swatches = [attributes["style"] for attributes in segmented.page.all("span") if "style" in attributes]
+    assert swatches[:3] == ["--colour: rgb(128, 64, 128)", "--colour: rgb(70, 70, 70)", "--colour: rgb(0, 0, 142)"]
+
+
+def test_table_of_the_sweep_holds_the_numbers_of_results_json(either: Evaluated) -> None:
+    is_distribution = either.contents["task"] == "distribution"
+    head, *rows = either.page.tables["Results by sampler and steps"]
+    names, compared = (["ged", "hm_iou"], True) if is_distribution else (["miou", "miou_original"], False)
+    assert len(head) == 2 + len(names) * (2 if compared else 1) + 1
+    sweep = [result for result in either.contents["results"] if result["kind"] == "sweep"]
     assert [rows[0][0], rows[2][0]] == ["ancestral", "ddim"]
     for row, result in zip(rows, sweep, strict=True):
+        metrics = either.rows(result["name"])
+        numbers = [in_words(metrics[name, 1]) for name in names] + [in_words(d) for d in result["differences"]]
         seconds = f"{result['seconds_per_image']:.3f}"
-        differences = [in_words(difference) for difference in result["differences"]]
-        assert row[-5:] == [measures(result)["ged", 1], measures(result)["hm_iou", 1], *differences, seconds]
-    assert "from ancestral 5" in evaluated.page.text
+        assert row[-2 - len(numbers) :] == [str(result["sampling"]["steps"]), *numbers, seconds]
+    assert ("from ancestral 5, image by image" in either.page.text) == is_distribution
+    assert [d["mean"] for d in sweep[1]["differences"]] == ([0, 0] if is_distribution else [])
 
 
-def test_page_says_what_was_evaluated_and_how(evaluated: Evaluated) -> None:
-    text = evaluated.page.text
-    model = evaluated.contents["results"][0]
-    assert "GED4 (lower is better)" in text
-    assert measures(model)["ged", 4] in text
-    assert "4 images of the test split; ancestral sampler, 3 of 50 steps, seed 0" in text
-    for words in evaluated.contents["protocol"].values():
-        assert words in text
-    for words in ("0123abcd", "sampling.steps", "optim.name", "The paper reports no such numbers"):
-        assert words in text
+def test_confusion_matrix_of_results_json_gives_its_ious(segmented: Evaluated) -> None:
+    statistics = segmented.contents["results"][0]["statistics"]
+    for name, matrix in ((name, np.array(matrix)) for name, matrix in statistics.items()):
+        hits = matrix.diagonal()[:3]
+        iou = hits / (matrix.sum(0)[:3] + matrix.sum(1)[:3] - hits)
+        assert list(segmented.rows("model")[name, 4]["classes"].values()) == pytest.approx(iou.tolist())
+    matrix, names = np.array(statistics["miou"])[:3, :3], segmented.evaluation.classes.names
+    for true in (0, 2):
+        shares = matrix[true] / matrix[true].sum()
+        worst = int(np.argmax(shares * (np.arange(3) != true)))
+        assert f"{names[true]} is taken for {names[worst]} ({100 * shares[worst]:.0f} %)" in segmented.page.text
 
 
-def test_numbers_of_the_paper_stand_beside_with_what_differs(evaluated: Evaluated) -> None:
-    page = Page(evaluated.render(dataset_file="datasets.lidc"))
+def test_terminal_shows_the_same_tables(either: Evaluated) -> None:
+    printed = [line.split() for line in as_text(either.contents).splitlines()]
+    for table, rows in either.page.tables.items():
+        if table and table != "IoU by class":
+            for row in rows:
+                assert any(" ".join(row).split() == words[-len(" ".join(row).split()) :] for words in printed), row
+
+
+def test_page_says_what_was_evaluated_and_how(either: Evaluated) -> None:
+    text, number = either.page.text, 4 if either.contents["task"] == "distribution" else 5
+    assert f"{number} images of the test split; ancestral sampler, 3 of 50 steps, seed 0" in text
+    if either.contents["task"] == "distribution":
+        assert f"GED4 (lower is better)\n{in_words(either.rows('model')['ged', 4])}\noracle 0." in text
+    else:
+        assert "4 samples per image, fused by confidence." in text
+        number_ = in_words(either.rows("model")["miou", 4]).replace(" [", " % [")
+        assert f"{SIZES[0]}, n = 4 (higher is better)\n{number_}" in text
+    words = ["0123abcd", "sampling.steps", "optim.learning_rate", "reports no results on my.data"]
+    for part in (*words, *either.contents["protocol"].values()):
+        assert part in text
+
+
+def test_results_of_the_paper_are_shown_with_what_differs(evaluated: Evaluated, segmented: Evaluated) -> None:
+    page = Page(evaluated.render(published=published_results("datasets.lidc", (128, 128), False)))
     rows = page.tables["Results by number of samples"]
     place = next(place for place, row in enumerate(rows) if row[0] == "paper, LIDCv1")
     assert rows[place][1:] == ["16", "0.212", "0.623", NONE]
     assert rows[place + 2] == ["50", "0.187", NONE, NONE]
     assert "never published by patient" in page.text
-    assert "Here samples take 3 steps, and 4 images are scored." in page.text
+    assert "samples take 3 steps, and 4 images of the test split are evaluated." in page.text
+    (alt,) = (picture["alt"] for picture in page.all("img") if picture["alt"].startswith("HM-IoU over the number"))
+    assert alt.endswith("; paper, LIDCv1 0.623 at 16, 0.631 at 32")
+
+    metrics = [{"metric": "miou", "num_samples": n, "mean": mean} for n, mean in ((1, 0.532), (4, 0.56))]
+    page = Page(segmented.render(published={"name": "Streets", "note": "On 500 images.", "metrics": metrics}))
+    rows = page.tables["Results by number of samples"]
+    assert rows[-2:] == [["paper, Streets", "1", "53.2", NONE], ["4", "56.0", NONE]]
+    assert page.text.count("paper, Streets 56.0") == 1  # only at the size of the network's images
 
 
-def test_spread_over_seeds_is_told(evaluated_with: Evaluate) -> None:
-    evaluated = evaluated_with(seeds=[0, 1], n_validation_images=0)
-    spread = evaluated.contents["results"][0]["standard_deviation_over_seeds"]
-    assert f"GED4 has a standard deviation of {spread['ged_4']:.4f}" in evaluated.page.text
+def test_standard_deviation_over_the_seeds_is_shown(evaluated_with: Evaluate, segmented_with: Evaluate) -> None:
+    for run, name, digits, scale in ((evaluated_with, "ged", 4, 1), (segmented_with, "miou_original", 2, 100)):
+        found = run(seeds=[0, 1], n_validation_images=0)
+        deviation = found.rows("model")[name, 4]["std_over_seeds"]
+        assert deviation > 0
+        assert f" {scale * deviation:.{digits}f}" in found.page.text.partition("Standard deviations")[2][:200]
+        assert "images" not in section_ids(found.page)
 
 
-def test_page_needs_nothing_from_elsewhere(evaluated: Evaluated) -> None:
-    check_needs_nothing_from_elsewhere(evaluated.html)
+# The page.
 
 
-def test_whatever_users_name_is_escaped(evaluated: Evaluated) -> None:
-    exhibits = [
-        Exhibit(shown.rank, {**shown.row, "name": HOSTILE}, shown.panel, shown.film) for shown in evaluated.exhibits
-    ]
-    contents = {
-        **evaluated.contents,
-        "dataset_file": HOSTILE,
-        "training_settings": {HOSTILE: {HOSTILE: HOSTILE}},
-        "checkpoint": {**evaluated.contents["checkpoint"], "path": HOSTILE},
-    }
-    text = render_report(contents, evaluated.entries, exhibits, 50)
+def test_page_needs_nothing_from_elsewhere(either: Evaluated) -> None:
+    check_needs_nothing_from_elsewhere(either.html.replace("http://example.org", ""))  # of the hostile names
+
+
+def test_page_is_well_formed_with_headings_in_order(either: Evaluated) -> None:
+    page, common = either.page, ["images", "process", "protocol"]
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == len(page.all("main")) == 1
+    assert section_ids(page) == [attributes["id"] for attributes in page.all("h2") if "id" in attributes]
+    middle = {"distribution": ["calibration"], "segmentation": ["classes"]}[either.contents["task"]]
+    assert section_ids(page) == ["results", "samples", "steps", *middle, *common]
+
+
+def test_all_names_are_escaped(either: Evaluated) -> None:
+    examples = [{**example, "name": HOSTILE} for example in either.contents["examples"]]
+    training = {HOSTILE: {HOSTILE: HOSTILE}}
+    text = either.render(dataset_file=HOSTILE, training_settings=training, examples=examples)
     page = Page(text)
     assert page.all("script") == []
     assert all("onerror" not in attributes for attributes in page.all("img"))
-    assert len(page.all("img")) == len(evaluated.page.all("img"))
+    assert len(page.all("img")) == len(either.page.all("img"))
     assert page.text.count(HOSTILE) >= 8
-    assert any(attributes["alt"] == f"sample 1 of {HOSTILE}" for attributes in page.all("img"))
+    assert any(attributes["alt"] == f"image of {HOSTILE}" for attributes in page.all("img"))
     assert "<script" not in text
 
 
-def test_same_evaluation_gives_the_same_bytes(evaluated: Evaluated) -> None:
-    assert evaluated.html == evaluated.render()
+def test_page_can_be_rendered_again_from_the_folder(either: Evaluated, tmp_path: Path) -> None:
+    assert either.html == either.render()
+    (either.folder / "results.json").write_text(json.dumps(either.contents), encoding="utf-8")
+    write_report(either.folder)
+    assert (either.folder / "report.html").read_text(encoding="utf-8") == either.html
+    with pytest.raises(UserError, match=r"no .*results\.json; expected the folder of an evaluation"):
+        write_report(tmp_path)
 
 
-def test_page_is_well_formed_with_headings_in_order(evaluated: Evaluated) -> None:
-    page = evaluated.page
-    assert page.all("html") == [{"lang": "en"}]
-    assert len(page.all("h1")) == len(page.all("main")) == 1
-    labels = [attributes["aria-labelledby"] for attributes in page.all("section")]
-    assert labels == [attributes["id"] for attributes in page.all("h2") if "id" in attributes]
-    assert labels == ["results", "samples", "steps", "calibration", "images", "process", "protocol"]
-
-
-def test_pictures_have_words_and_their_true_size(evaluated: Evaluated) -> None:
+def test_pictures_have_descriptions_and_their_true_size(evaluated: Evaluated) -> None:
     pictures = evaluated.page.all("img")
     assert len({attributes["alt"] for attributes in pictures}) > 10
     for attributes in pictures:
@@ -147,8 +231,7 @@ def test_pictures_have_words_and_their_true_size(evaluated: Evaluated) -> None:
             height, width, channels = decoded(attributes).shape
             assert (str(width), str(height), channels) == (attributes["width"], attributes["height"], 3)
         else:
-            svg = base64.b64decode(attributes["src"].partition(";base64,")[2]).decode()
-            assert svg.startswith("<svg")
+            assert base64.b64decode(attributes["src"].partition(";base64,")[2]).startswith(b"<svg")
     curves = [attributes["alt"] for attributes in pictures if "svg" in attributes["src"]]
     assert [words.partition(":")[0] for words in curves] == [
         "GED over the number of samples",
@@ -158,40 +241,77 @@ def test_pictures_have_words_and_their_true_size(evaluated: Evaluated) -> None:
         "Seconds per image over steps",
         "Reliability diagram",
     ]
-    assert f"{headline(evaluated.entries).scores.mean('ged', 2):.3f} at 2" in curves[0]
+    assert f"{evaluated.results[0].mean('ged', 2):.3f} at 2" in curves[0]
+    sweep = {result.name: float(result.seconds.mean()) for result in evaluated.results if result.kind == "sweep"}
+    seconds = [f"{sampler} " + ", ".join(f"{sweep[f'{sampler} {n}']:.3f} at {n}" for n in (2, 5)) for sampler in ("ancestral", "ddim")]
+    assert curves[4] == f"Seconds per image over steps: {'; '.join(seconds)}"
+
+
+def test_pictures_can_be_enlarged_without_scripts(either: Evaluated) -> None:
+    ids = {attributes["id"] for _, attributes in either.page.elements if "id" in attributes}
+    links = {name: [a["href"] for a in either.page.all("a") if a.get("class") == name] for name in ("zoom", "close")}
+    pictures = [a for a in either.page.all("img") if a["src"].startswith("data:image/png")]
+    assert len(links["zoom"]) == len(set(links["zoom"])) == len(links["close"]) == len(pictures) > 10
+    assert {link[1:] for links_ in links.values() for link in links_} <= ids
+    assert ".cells li:target" in either.html
+
+
+# The images.
 
 
 def test_pictures_show_the_samples_that_were_scored(evaluated: Evaluated) -> None:
-    shown = evaluated.exhibits[0]
-    (batch,) = evaluation_batches(evaluated.data, [shown.row["index"]], 1, workers=0)
-    drawn = evaluated.model.sample(batch.images, 4, 3).labels[0]
+    shown, place = evaluated.contents["examples"][0], ranked(evaluated.results[0], 3)["best"][0]
+    image = evaluated.results[0].images[place]
+    assert (shown["name"], shown["scores"]["ged"]) == (image.name, image.values["ged_4"])
+    assert f"{image.name} · GED4 {image.values['ged_4']:.4f} · HM-IoU4" in evaluated.page.text
+    (batch,) = evaluation_batches(evaluated.data, [image.index], 1, workers=0)
+    samples = evaluated.model.sample(batch.images, 4, SamplingConfig(steps=3)).labels[0]
     pictures = {attributes["alt"]: attributes for attributes in evaluated.page.all("img")}
     for number in range(4):
-        pixels = decoded(pictures[f"sample {number + 1} of {shown.row['name']}"])
-        assert np.array_equal(pixels[..., 0], drawn[number] * 255)
-    assert np.array_equal(decoded(pictures[f"annotator 1 of {shown.row['name']}"])[..., 1], batch.labels[0, 0] * 255)
+        pixels = decoded(pictures[f"sample {number + 1} of {image.name}"])
+        assert np.array_equal(pixels[..., 0], samples[number] * 255)
+    assert np.array_equal(decoded(pictures[f"annotator 1 of {image.name}"])[..., 1], batch.labels[0, 0] * 255)
 
 
-def test_absent_annotators_are_called_absent(evaluated: Evaluated) -> None:
-    shown = evaluated.exhibits[0]
-    absent = [*shown.panel[:1], type(shown.panel[1])("annotator 1", None, shown.panel[1].colours), *shown.panel[2:]]
-    exhibit = Exhibit(shown.rank, shown.row, absent, [])
-    page = Page(render_report(evaluated.contents, evaluated.entries, [exhibit], 50))
+def test_pictures_show_the_fused_prediction_that_was_scored(segmented: Evaluated) -> None:
+    pictures = {attributes["alt"]: attributes for attributes in segmented.page.all("img")}
+    colours = segmented.evaluation.classes.colours
+    predict = fused_samples(segmented.model, [4], segmented.settings.sampling, 0, void=3)
+    values = segmented.results[0].values("miou", 4)
+    shown = {example["rank"]: example["scores"]["miou"] for example in segmented.contents["examples"]}
+    assert (shown["best"], shown["median"], shown["worst"]) == tuple(sorted(values)[::-2])
+    for example in segmented.contents["examples"]:
+        (image,) = (image for image in segmented.results[0].images if image.name == example["name"])
+        (batch,) = evaluation_batches(segmented.data, [image.index], 1, workers=0)
+        predicted, truth = fused_label_map(predict(batch).maps[0, 0], (8, 16)), batch.labels[0, 0]
+        assert np.array_equal(decoded(pictures[f"prediction of {image.name}"]), colours[predicted])
+        assert np.array_equal(decoded(pictures[f"label map of {image.name}"]), colours[truth])
+        right = (decoded(pictures[f"differences of {image.name}"]) == 255).all(-1)
+        assert np.array_equal(right, predicted == truth)
+        assert example["scores"]["accuracy"] == pytest.approx(right.sum() / int((truth != 3).sum()))
+        assert f"{100 * example['scores']['accuracy']:.2f} % of the pixels correct" in segmented.page.text
+
+
+def test_entropy_is_that_of_the_classes_without_void() -> None:
+    fused = torch.tensor([[[0.25, 0.5]], [[0.25, 0.0]], [[-1.0, -1.0]]])  # half of both pixels was void
+    classes = ClassTable.create(3, void=2)
+    *_, differences, entropy = segmentation_images(fused, torch.tensor([[2, 1]]), classes)
+    assert entropy.values is not None
+    assert (entropy.values.tolist(), entropy.highest) == ([[1, 0]], 1)
+    assert differences.pixels()[0].tolist() == [[150, 156, 163], [213, 94, 0]]
+
+
+def test_absent_annotators_and_large_images(evaluated: Evaluated, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(tmp_path / "large.png")
+    example = evaluated.contents["examples"][0]
+    panel = [{"title": "image", "file": "large.png"}, {"title": "annotator 1", "file": None}]
+    evaluated.folder.joinpath("large.png").write_bytes((tmp_path / "large.png").read_bytes())
+    page = Page(evaluated.render(examples=[{**example, "panel": panel, "trajectory": []}]))
     assert page.text.count("absent") == 1
-    assert "process" not in [attributes["aria-labelledby"] for attributes in page.all("section")]
-
-
-def test_pictures_of_large_images_are_made_smaller(evaluated: Evaluated) -> None:
-    shown = evaluated.exhibits[0]
-    cell = type(shown.panel[0])("image", np.zeros((300, 600, 3)), shown.panel[0].colours)
-    page = Page(render_report(evaluated.contents, evaluated.entries, [Exhibit("best", shown.row, [cell], [])], 50))
+    assert "process" not in section_ids(page)
     (size,) = [(a["width"], a["height"]) for a in page.all("img") if a["alt"].startswith("image of")]
     assert size == ("200", "100")
     assert "cells wide" in [attributes["class"] for attributes in page.all("ul")]
-
-
-def scores_of(values: list[float]) -> Scores:
-    return Scores([{"index": index, "ged_1": value} for index, value in enumerate(values)], [1])
 
 
 @pytest.mark.parametrize(
@@ -202,49 +322,55 @@ def scores_of(values: list[float]) -> Scores:
         ([1, 0, 2], 1, {"best": [1], "median": [0], "worst": [2]}),
         ([1, 0], 6, {"best": [1, 0]}),
         ([1, 0], 3, {"best": [1], "worst": [0]}),
-        ([1], 3, {"best": [0]}),
+        ([1, float("nan")], 3, {"best": [0]}),
         ([1, 0], 0, {}),
     ],
 )
 def test_images_are_ranked_by_ged(values: list[float], number: int, expected: dict[str, list[int]]) -> None:
-    chosen = ranked(scores_of(values), number)
-    assert {rank: [row["index"] for row in rows] for rank, rows in chosen.items()} == expected
+    images = [ImageScores(index, "", 0, 0.0, (1, 1), {"ged_1": value}) for index, value in enumerate(values)]
+    assert ranked(Result("distribution", [images], [1]), number) == expected
 
 
 @pytest.mark.parametrize(
     ("steps", "times"),
-    [(3, [50, 26, 13]), (1, [50]), (None, [50, 44, 38, 31, 25, 19, 12, 6])],
+    [(3, [50, 26, 13]), (1, [50]), (50, [50, 44, 38, 31, 25, 19, 12, 6])],
 )
-def test_film_goes_from_noise_to_the_first_sample(evaluated: Evaluated, steps: int | None, times: list[int]) -> None:
-    settings = evaluated.settings.model_copy(update={"sampling": Sampling(steps=steps)})
-    (batch,) = evaluation_batches(evaluated.data, [2], 1, workers=0)
-    film = film_strip(evaluated.model, batch, settings)
-    assert [cell.title for cell in film] == ["image", *(f"t = {time}" for time in times), "sample 1"]
-    chain = {step.s: step.x_s[0] for step in evaluated.model.trajectory(batch.images, steps)}
-    for time, cell in zip(times[1:], film[2:-1], strict=True):
-        assert np.array_equal(cell.values, chain[time])
-    assert np.array_equal(film[-1].values, evaluated.model.sample(batch.images, 1, steps).labels[0, 0])
-    assert film[1].values is not None
-    assert 0.2 < film[1].values.mean() < 0.8
-    assert len(evaluated.model._forward_pre_hooks) == 0
+def test_trajectory_goes_from_noise_to_the_first_sample(evaluated_with: Evaluate, steps: int, times: list[int]) -> None:
+    evaluation = evaluated_with(sampling=SamplingConfig(steps=steps), num_samples=1, n_validation_images=0).evaluation
+    (batch,) = evaluation_batches(evaluation.data, [2], 1, workers=0)
+    pictures = trajectory(evaluation, batch)
+    assert [picture.title for picture in pictures] == ["image", *(f"t = {time}" for time in times), "sample 1"]
+    chain = dict(evaluation.model.trajectory(batch.images, evaluation.sampling))
+    for time, picture in zip([*times, 0], pictures[1:], strict=True):
+        assert np.array_equal(picture.pixels()[..., 0], chain[time][0] * 255)
+    assert np.array_equal(chain[0], evaluation.model.sample(batch.images, 1, evaluation.sampling).labels[0])
 
 
-def test_single_image_has_no_interval_and_no_nan(evaluated_with: Evaluate) -> None:
-    evaluated = evaluated_with(dataset_val_max_size=1, evaluations=[2], n_validation_images=0)
-    page = evaluated.page
-    assert re.search(r"\bnan\b", page.text, re.IGNORECASE) is None
-    assert "[" not in page.tables["Results by number of samples"][1][2]
-    labels = [attributes["aria-labelledby"] for attributes in page.all("section")]
-    assert labels == ["results", "calibration", "protocol"]
+# Special cases.
 
 
-def test_classifier_is_shown_by_its_draws_and_without_film(evaluated_with: Evaluate) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = CCDM(tiny.network_shape(), ProcessConfig(1, "single_jump")).eval()
-    page = evaluated_with(model).page
+def test_single_image_has_no_interval_and_no_nan(evaluated_with: Evaluate, segmented_with: Evaluate) -> None:
+    for run in (evaluated_with, segmented_with):
+        page = run(dataset_val_max_size=1, num_samples=[2], n_validation_images=0).page
+        assert re.search(r"\bnan\b", page.text, re.IGNORECASE) is None
+        assert "[" not in page.tables["Results by number of samples"][1][2]
+        assert section_ids(page) in (["results", "calibration", "protocol"], ["results", "classes", "protocol"])
+
+
+def test_class_that_does_not_occur_has_a_dash(segmented: Evaluated) -> None:
+    name, model = segmented.evaluation.classes.names[1], segmented.contents["results"][0]
+    metrics = [{**row, "classes": {**row["classes"], name: None}} for row in model["metrics"]]
+    page = Page(segmented.render(results=[{**model, "metrics": metrics}]))
+    assert page.tables["IoU by class"][2] == [name, "0.00", NONE, NONE]
+
+
+def test_classifier_is_shown_by_its_samples_and_its_arg_max(evaluated_with: Evaluate, segmented_with: Evaluate) -> None:
+    settings = {"sampling": SamplingConfig(), "sweep": {"steps": []}}
+    page = evaluated_with(CCDM(tiny.model().network, PixelwiseClassifier(2)), **settings).page
     rows = page.tables["Results by number of samples"]
-    assert [row[0] for row in rows if len(row) == 5][1:3] == ["arg max per pixel", "draws per pixel"]
-    assert rows[4][2] in page.text.partition("Results")[0]
-    assert page.all("section")[-1] == {"aria-labelledby": "protocol"}
-    assert "The reverse process" not in page.text
+    names = [row[0] for row in rows if len(row) == 5]
+    assert names == ["Predictor", "model", "arg max per pixel", "oracle", "majority vote", "always empty", "annotators"]
+    assert rows[3][1] in page.text.partition("Results")[0]  # the headline is that of the samples
+    assert "process" not in section_ids(page)
+    page = segmented_with(CCDM(tiny.model(4, 3).network, PixelwiseClassifier(4)), **settings).page
+    assert [row[:2] for row in page.tables["Results by number of samples"][1:]] == [["model", "1"]]

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.report import render_report
-from tests.evaluation.reports import Evaluated, Page, Segmented
+from tests.evaluation.reports import Evaluated, Page
 
 CHROMIUM = shutil.which("chromium")
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH to open the report in")
@@ -50,6 +49,26 @@ for (const width of widths) {{
 </script></body>"""
 
 
+# Measures the first picture of an example, selects it, and closes it again.
+ENLARGE = """<!DOCTYPE html><title>harness</title><body><pre id="found">[]</pre><script>
+const frame = document.createElement("iframe"), found = [];
+frame.style = "border: 0; width: 800px; height: 600px";
+frame.onload = async () => {
+  const inside = frame.contentDocument, item = inside.querySelector(".cells li");
+  const measure = () => found.push(item.querySelector("img").getBoundingClientRect().height);
+  measure();
+  for (const name of [".zoom", ".close"]) {
+    item.querySelector(name).click();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    measure();
+  }
+  document.getElementById("found").textContent = JSON.stringify(found);
+};
+frame.src = "report.html";
+document.body.append(frame);
+</script></body>"""
+
+
 def opened(path: Path, profile: Path, *flags: str) -> tuple[str, str]:
     """What headless Chromium makes of a file: the document, and its log without what is not about the page."""
     command = [
@@ -78,7 +97,7 @@ def test_browser_log_tells_of_what_would_be_wrong(tmp_path: Path) -> None:
 
 
 def check_fits(text: str, folder: Path) -> None:
-    """Nothing of a page stands out of phone or desk, and every picture shows."""
+    """Nothing of a page is wider than phone or desktop, and every picture shows."""
     harness, widths = folder / "harness.html", [320, 390, 1280]
     page = json.dumps(text.replace("<details>", "<details open>")).replace("</", "<\\/")
     harness.write_text(HARNESS.format(page=page, widths=widths), encoding="utf-8")
@@ -99,13 +118,11 @@ def check_fits(text: str, folder: Path) -> None:
 @in_browser
 def test_page_fits_phone_and_desk_and_all_pictures_decode(evaluated: Evaluated, tmp_path: Path) -> None:
     long = "a_very_long_name_without_any_place_to_break_" * 4
-    contents = {**evaluated.contents, "dataset_file": long, "training_settings": {long: long}}
-    text = render_report(contents, evaluated.entries, evaluated.exhibits, 50)
-    check_fits(text, tmp_path)
+    check_fits(evaluated.render(dataset_file=long, training_settings={long: long}), tmp_path)
 
 
 @in_browser
-def test_page_of_a_segmentation_fits_phone_and_desk(segmented: Segmented, tmp_path: Path) -> None:
+def test_page_of_a_segmentation_fits_phone_and_desk(segmented: Evaluated, tmp_path: Path) -> None:
     check_fits(segmented.html, tmp_path)
 
 
@@ -118,3 +135,19 @@ def test_report_prints_with_its_settings_unfolded(evaluated: Evaluated, tmp_path
     contents = printed.read_bytes()
     assert contents.startswith(b"%PDF")
     assert 3 <= contents.count(b"/Type /Page\n") <= 12
+
+
+@in_browser
+def test_selected_picture_fills_the_window(evaluated: Evaluated, tmp_path: Path) -> None:
+    harness = tmp_path / "harness.html"
+    harness.write_text(ENLARGE, encoding="utf-8")
+    (tmp_path / "report.html").write_text(evaluated.html, encoding="utf-8")
+    flags = ("--allow-file-access-from-files", "--dump-dom", "--virtual-time-budget=20000")
+    document, log = opened(harness, tmp_path / "profile", *flags)
+    assert log == ""
+    match = re.search(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)
+    assert match is not None
+    before, enlarged, closed = json.loads(html.unescape(match[1]))
+    assert before == closed
+    assert before < 100
+    assert enlarged > 300
