@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,12 +15,11 @@ import torch
 
 import ddpm_eval
 from checkpoints.files import FORMAT_VERSION, load_checkpoint, save_checkpoint
-from checkpoints.model import to_config_dict
 from tests import tiny
 from tests.checkpoints.test_files import TouchesAFile
 
-WRITTEN = {".lock", "results.json", "results.csv", "per_image.csv", "report.html", "rows"}
-MEASURES = ["ged", "hm_iou", "diversity_samples", "diversity_labels", "brier", "ncc"]
+WRITTEN = {".lock", "results.json", "results.csv", "per_image.csv", "report.html", "cache"}
+METRICS = ["ged", "hm_iou", "diversity_samples", "diversity_labels", "brier", "ncc", "ece"]
 PREDICTORS = ["model", "oracle", "majority vote", "always empty"]
 
 
@@ -37,13 +37,9 @@ def evaluate(checkpoint: Path, output: Path, *changes: str) -> dict[str, Any]:
 
 
 def lines(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every line of the results by its name; the measures by theirs."""
+    """Every result by its name, its metrics by theirs."""
     return {
-        line["name"]: {
-            "num_images": line["num_images"],
-            "ece": line["expected_calibration_error"],
-            **{cell.pop("measure"): cell for cell in map(dict, line["measures"])},
-        }
+        line["name"]: {"num_images": line["num_images"], **{row["metric"]: row for row in line["metrics"]}}
         for line in results["results"]
     }
 
@@ -53,38 +49,60 @@ def results(finished_run: Path, tmp_path: Path) -> dict[str, Any]:
     return evaluate(finished_run / "best_ged.pt", tmp_path / "results")
 
 
-def test_results_hold_scores_and_protocol(results: dict[str, Any], finished_run: Path) -> None:
+def test_results_hold_scores_and_protocol(
+    finished_run: Path, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = evaluate(finished_run / "best_ged.pt", tmp_path)
+    printed = capsys.readouterr().out.splitlines()
     assert list(lines(results)) == PREDICTORS
     for name, line in lines(results).items():
         assert line["num_images"] == 4
         assert line["ged"]["num_samples"] == (4 if name in ("model", "oracle") else 1)
-        for measure in MEASURES:
-            assert line[measure]["low"] <= line[measure]["mean"] <= line[measure]["high"]
-    assert results["settings"]["dataset_split"] == "test"
-    assert results["settings"]["sampling"] == {"steps": 3, "sampler": "ancestral", "eta": 0.0, "last_step": "argmax"}
+        assert line["ged"]["low"] <= line["ged"]["mean"] <= line["ged"]["high"]
+        shown = next(text for text in printed if text.startswith(name))
+        assert f"{line['ged']['mean']:.4f}" in shown
+        assert f"{line['hm_iou']['mean']:.4f}" in shown
+    assert set(METRICS) <= set(lines(results)["model"])
+    assert results["settings"]["dataset_file"] == results["dataset_file"] == "datasets.synthetic"
+    assert results["settings"]["dataset_params"] == {"path": str(data_folder), "side": tiny.SIDE}
+    sampling = {"steps": 3, "sampler": "ancestral", "eta": 0.0, "last_step": "argmax"}
+    assert results["results"][0]["sampling"] == sampling
     checkpoint = load_checkpoint(finished_run / "best_ged.pt")
     assert results["checkpoint"]["step"] == checkpoint["step"]
     assert results["training_settings"] == checkpoint["settings"]
 
 
-def test_table_is_printed(finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    results = evaluate(finished_run / "best_ged.pt", tmp_path)
-    out = capsys.readouterr().out
-    for name in PREDICTORS:
-        (line,) = (line for line in out.splitlines() if line.startswith(name))
-        assert f"{lines(results)[name]['ged']['mean']:.4f}" in line
-        assert f"{lines(results)[name]['hm_iou']['mean']:.4f}" in line
+def test_pictures_are_written_unless_left_out(finished_run: Path, tmp_path: Path) -> None:
+    evaluate(finished_run / "best_ged.pt", tmp_path / "with")
+    assert {path.name for path in (tmp_path / "with").iterdir()} == WRITTEN | {"samples.png", "examples"}
+    assert matplotlib.image.imread(tmp_path / "with" / "samples.png").shape[0] > 300
+    evaluate(finished_run / "best_ged.pt", tmp_path / "without", "n_validation_images=0")
+    assert {path.name for path in (tmp_path / "without").iterdir()} == WRITTEN
 
 
-def test_picture_is_drawn(finished_run: Path, tmp_path: Path) -> None:
-    evaluate(finished_run / "best_ged.pt", tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == WRITTEN | {"samples.png"}
-    assert matplotlib.image.imread(tmp_path / "samples.png").shape[0] > 300
+def test_images_of_different_sizes_are_evaluated(tmp_path: Path, user_module: Callable[[str, str], None]) -> None:
+    user_module("sizes", MODULE_WITH_SIZES)
+    checkpoint = tiny.save_model(tmp_path / "model.pt")
+    results = evaluate(checkpoint, tmp_path / "results", "dataset_file=sizes", "batch_size=1")
+    assert lines(results)["model"]["num_images"] == 3
+    assert (tmp_path / "results" / "samples.png").is_file()
 
 
-def test_picture_can_be_left_out(finished_run: Path, tmp_path: Path) -> None:
-    evaluate(finished_run / "best_ged.pt", tmp_path, "n_validation_images=0")
-    assert {path.name for path in tmp_path.iterdir()} == WRITTEN
+MODULE_WITH_SIZES = """
+import torch
+
+class Sizes:
+    num_classes, image_channels = 2, 1
+    def __len__(self):
+        return 3
+    def __getitem__(self, index):
+        size = 8 + 8 * index, 16
+        labels = torch.ones(1 + index, *size, dtype=torch.uint8)
+        return {"image": torch.randn(1, *size), "labels": labels, "name": str(index)}
+
+def get_dataset(split):
+    return Sizes()
+"""
 
 
 def test_results_are_the_same_again_and_with_worker_processes(
@@ -99,59 +117,77 @@ def test_results_do_not_depend_on_the_batch(
     results: dict[str, Any], finished_run: Path, tmp_path: Path, changes: list[str]
 ) -> None:
     other = lines(evaluate(finished_run / "best_ged.pt", tmp_path / "other", *changes))
-    for name, row in lines(results).items():
-        for metric in MEASURES:
-            assert other[name][metric]["mean"] == pytest.approx(row[metric]["mean"], abs=1e-3)
+    for name, line in lines(results).items():
+        for metric in set(METRICS) & set(line):
+            assert other[name][metric]["mean"] == pytest.approx(line[metric]["mean"], abs=1e-3)
 
 
-def test_another_seed_changes_what_is_drawn_and_not_the_baselines(
+def test_another_seed_changes_the_samples_and_not_the_baselines(
     results: dict[str, Any], finished_run: Path, tmp_path: Path
 ) -> None:
     one, other = lines(results), lines(evaluate(finished_run / "best_ged.pt", tmp_path / "other", "seeds=1"))
     assert {name for name in one if one[name] != other[name]} == {"model"}
 
 
-def test_subset_of_the_images_can_be_evaluated(finished_run: Path, tmp_path: Path) -> None:
-    results = evaluate(finished_run / "best_ged.pt", tmp_path, "dataset_val_max_size=2", "dataset_split=val")
-    assert lines(results)["model"]["num_images"] == 2
+@pytest.mark.parametrize("number", [1, 2])
+def test_some_of_the_images_can_be_evaluated(finished_run: Path, tmp_path: Path, number: int) -> None:
+    changes = (f"dataset_val_max_size={number}", "dataset_split=val")
+    assert lines(evaluate(finished_run / "best_ged.pt", tmp_path, *changes))["model"]["num_images"] == number
 
 
-def test_results_of_a_single_image_are_strict_json_too(finished_run: Path, tmp_path: Path) -> None:
-    results = evaluate(finished_run / "best_ged.pt", tmp_path, "dataset_val_max_size=1")
-    assert lines(results)["model"]["ged"]["mean"] >= 0
-
-
-def test_results_lie_beside_the_newest_checkpoint_by_default(finished_run: Path, tmp_path: Path) -> None:
+def test_results_are_next_to_the_newest_checkpoint_by_default(finished_run: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "best_ged.pt").write_bytes((finished_run / "best_ged.pt").read_bytes())
-    ddpm_eval.main([*tiny.eval_argv(Path(f"{tmp_path}/*/best_ged.pt"), tmp_path), "evaluation_path=null"])
+    argv = tiny.eval_argv(Path(f"{tmp_path}/*/best_ged.pt"), tmp_path, "evaluation_path=null", "n_validation_images=0")
+    ddpm_eval.main(argv)
     assert strict_json(tmp_path / "run" / "evaluation_test" / "results.json")["checkpoint"]["step"] in (4, 8, 9)
 
 
-def test_network_of_any_number_of_classes_is_evaluated_without_an_oracle(tmp_path: Path) -> None:
+def test_network_of_three_classes_is_evaluated_without_an_oracle(tmp_path: Path) -> None:
     path = tiny.write_hdf5(tmp_path / "data.hdf5", {"test": tiny.lesion_columns(3, (30, 21), num_classes=3)})
-    checkpoint = of_model(tmp_path / "three.pt", "datasets.lidc", {"path": str(path)}, num_classes=3)
+    settings = {"dataset_file": "datasets.lidc", "dataset_params": {"path": str(path)}}
+    checkpoint = tiny.save_model(tmp_path / "three.pt", tiny.model(3), settings=settings)
     results = evaluate(checkpoint, tmp_path / "results")
     assert list(lines(results)) == ["model", "majority vote", "always empty"]
+    assert [row["metric"] for row in results["published"]["metrics"]].count("ged") == 4
 
 
-def of_model(path: Path, dataset_file: str, dataset_params: dict[str, Any], num_classes: int = 2) -> Path:
-    """A checkpoint of a model that was not trained."""
-    weights = tiny.model(num_classes).state_dict()
-    settings = {"dataset_file": dataset_file, "dataset_params": dataset_params}
-    shapes = to_config_dict(tiny.network_shape(num_classes), tiny.PROCESS)
-    save_checkpoint(path, {"settings": settings, **shapes, "model": weights, "average": weights, "step": 0})
-    return path
+def test_dataset_of_a_checkpoint_is_imported_only_if_the_user_names_it(
+    tmp_path: Path, user_module: Callable[[str, str], None]
+) -> None:
+    trap = tmp_path / "trap"
+    user_module("sizes", f"open({str(trap)!r}, 'w').close()\n{MODULE_WITH_SIZES}")
+    settings = {"dataset_file": "sizes", "dataset_params": {}}
+    argv = tiny.eval_argv(tiny.save_model(tmp_path / "model.pt", settings=settings), tmp_path / "results")
+    message = tiny.refusal(ddpm_eval.main, argv)
+    assert f"python ddpm_eval.py params_eval.yml load_from={tmp_path / 'model.pt'} dataset_file=sizes" in message
+    assert not trap.exists()
+    ddpm_eval.main([*argv, "dataset_file=sizes", "batch_size=1", "dataset_val_max_size=1", "n_validation_images=0"])
+    assert trap.exists()
+
+
+def test_process_of_a_checkpoint_is_imported_only_if_the_user_names_it(
+    data_folder: Path, tmp_path: Path, user_module: Callable[[str, str], None]
+) -> None:
+    user_module("my_process", "from diffusion.uniform import get_process")
+    settings = {"dataset_file": "datasets.synthetic", "dataset_params": {"path": str(data_folder), "side": tiny.SIDE}}
+    checkpoint = tiny.save_model(tmp_path / "model.pt", process="my_process", settings=settings)
+    argv = tiny.eval_argv(checkpoint, tmp_path / "results", "dataset_val_max_size=1", "n_validation_images=0")
+    assert "process=my_process" in tiny.refusal(ddpm_eval.main, argv)
+    ddpm_eval.main([*argv, "process=my_process"])
+    assert (tmp_path / "results" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        (["evaluatons=3"], "did you mean `evaluations`"),
-        (["evaluations=lots"], "`evaluations.0` should be a valid integer"),
+        (["num_sampels=3"], "did you mean `num_samples`"),
+        (["num_samples=lots"], "`num_samples.0` should be a valid integer"),
         (["batch_size=0"], "`batch_size` should be greater than or equal to 1"),
-        (["sampling.sampler=euler"], "'ancestral' or 'ddim'"),
-        (["sampling.steps=51"], "51 sampling steps asked for; the model has 50 time steps"),
+        (["sampling.sampler=euler"], "choose from: ancestral, ddim"),
+        (["sweep.samplers=euler"], "choose from: ancestral, ddim"),
+        (["sampling.steps=51"], "51 sampling steps requested, but the process has 50"),
+        (["sweep.steps=[3,51]"], "51 sampling steps requested, but the process has 50"),
         (["dataset_split=holdout"], "no split 'holdout'; it has: test, train, val"),
         (["dataset_file=no_such_module"], "no module no_such_module"),
         (["load_from=${NO_SUCH_VARIABLE}/x.pt"], "NO_SUCH_VARIABLE"),
@@ -160,11 +196,10 @@ def of_model(path: Path, dataset_file: str, dataset_params: dict[str, Any], num_
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(
-    finished_run: Path, tmp_path: Path, changes: list[str], said: str
+    finished_run: Path, tmp_path: Path, changes: list[str], message: str
 ) -> None:
-    assert said in tiny.refusal(
-        ddpm_eval.main, tiny.eval_argv(finished_run / "last.pt", tmp_path / "results", *changes)
-    )
+    argv = tiny.eval_argv(finished_run / "last.pt", tmp_path / "results", *changes)
+    assert message in tiny.refusal(ddpm_eval.main, argv)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,7 +215,7 @@ def test_folder_that_cannot_be_made_is_refused_by_its_setting(finished_run: Path
 
 
 def damaged(kind: str, whole: Path, path: Path) -> None:
-    """Write to `path` what is no checkpoint of this network."""
+    """Write a file to `path` that is no checkpoint, or one that does not fit."""
     contents = load_checkpoint(whole)
     if kind == "truncated":
         path.write_bytes(whole.read_bytes()[:5000])
@@ -196,31 +231,30 @@ def damaged(kind: str, whole: Path, path: Path) -> None:
     elif kind == "newer":
         torch.save({**contents, "format_version": FORMAT_VERSION + 1}, path)
     elif kind == "other weights":
-        save_checkpoint(path, {**contents, "network": {**contents["network"], "base_channels": 64}})
+        params = {**contents["network"]["params"], "base_channels": 64}
+        save_checkpoint(path, {**contents, "network": {**contents["network"], "params": params}})
     elif kind == "other data":
-        network = {**contents["network"], "num_classes": 3}
-        weights = tiny.model(num_classes=3).state_dict()
-        save_checkpoint(path, {**contents, "network": network, "average": weights})
+        tiny.save_model(path, tiny.model(num_classes=3), settings=contents["settings"])
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("missing", "there is no checkpoint"),
-        ("truncated", "damaged or cut off"),
+        ("truncated", "damaged or truncated"),
         ("random bytes", "not a checkpoint"),
         ("text", "not a checkpoint"),
         ("zip", "not a checkpoint"),
-        ("code", "not a checkpoint"),
+        ("code", "cannot be read safely: it refers to"),
         ("newer", f"format version {FORMAT_VERSION + 1}"),
-        ("other weights", "the checkpoint is of another network"),
+        ("other weights", "the checkpoint belongs to another network"),
         ("other data", "num_classes 2, but the checkpoint has 3"),
     ],
 )
-def test_checkpoint_that_does_not_fit_is_refused(finished_run: Path, tmp_path: Path, kind: str, said: str) -> None:
+def test_checkpoint_that_does_not_fit_is_refused(finished_run: Path, tmp_path: Path, kind: str, message: str) -> None:
     path = tmp_path / "checkpoint.pt"
     damaged(kind, finished_run / "last.pt", path)
-    assert said in tiny.refusal(ddpm_eval.main, tiny.eval_argv(path, tmp_path / "results"))
+    assert message in tiny.refusal(ddpm_eval.main, tiny.eval_argv(path, tmp_path / "results"))
     assert not (tmp_path / "results").exists()
     assert not (tmp_path / "trap").exists()
 
@@ -231,7 +265,7 @@ def test_script_ends_with_a_message_and_status_2(tmp_path: Path) -> None:
     command = [sys.executable, str(tiny.ROOT / "ddpm_eval.py"), *tiny.eval_argv(path, tmp_path / "results")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1].startswith(f"error: {path} is not a checkpoint")
+    assert ended.stderr.splitlines()[-1].startswith(f"error: {path} cannot be read safely")
     assert "Traceback" not in ended.stderr
     assert not trap.exists()
     assert not (tmp_path / "results").exists()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evaluation import Evaluation, EvalSettings, Result
+from evaluation import EvalSettings, Evaluation, Result
 from evaluation.examples import write_examples
 from evaluation.report import render_report
 from evaluation.results import results_contents, to_json

@@ -13,8 +13,8 @@ from datasets.loading import EvaluationBatch
 from datasets.synthetic import SyntheticLesions, get_dataset
 from diffusion import PixelwiseClassifier, SamplingConfig
 from evaluation import (
-    Evaluation,
     EvalSettings,
+    Evaluation,
     ImageScores,
     Prediction,
     Predictor,
@@ -181,7 +181,14 @@ def test_oracle_scores_its_expectation(val: SyntheticLesions, num_samples: int) 
 def test_model_is_scored_by_the_task_of_the_data(val: SyntheticLesions) -> None:
     calls: list[int] = []
     lesions = score_model(
-        tiny.model(), val, [0, 5, 9], [4], SamplingConfig(steps=3), 0, batch_size=2, before_batch=lambda: calls.append(1)
+        tiny.model(),
+        val,
+        [0, 5, 9],
+        [4],
+        SamplingConfig(steps=3),
+        0,
+        batch_size=2,
+        before_batch=lambda: calls.append(1),
     )
     assert lesions.headline_metrics == [("ged", -1), ("hm_iou", 1)]
     assert len(calls) == 2
@@ -320,7 +327,12 @@ class Changed:
     """A dataset with other labels in one image."""
 
     def __init__(self, data: Any, index: int) -> None:
-        self.data, self.index, self.num_classes, self.image_channels = data, index, data.num_classes, data.image_channels
+        self.data, self.index, self.num_classes, self.image_channels = (
+            data,
+            index,
+            data.num_classes,
+            data.image_channels,
+        )
 
     def __len__(self) -> int:
         return len(self.data)
@@ -357,6 +369,8 @@ def test_scores_are_reused_if_they_were_made_the_same_way(
     evaluation(val, **settings).run(tmp_path)
     sampled: list[int] = []
     sample = CCDM.sample
-    monkeypatch.setattr(CCDM, "sample", lambda self, *args, **kwargs: sampled.append(1) or sample(self, *args, **kwargs))
+    monkeypatch.setattr(
+        CCDM, "sample", lambda self, *args, **kwargs: sampled.append(1) or sample(self, *args, **kwargs)
+    )
     evaluation(val, **{**settings, **changes}).run(tmp_path)
     assert len(sampled) == predicted

@@ -86,7 +86,9 @@ def test_baselines_are_those_of_the_data(val: SyntheticLesions) -> None:
 # Fused samples.
 
 
-def chunks_of(probabilities: Tensor, image_index: list[int], sample_index: list[int], size: int) -> Iterator[SampleChunk]:
+def chunks_of(
+    probabilities: Tensor, image_index: list[int], sample_index: list[int], size: int
+) -> Iterator[SampleChunk]:
     """The maps (M x C x H x W) in chunks of that size."""
     for part in torch.arange(len(probabilities)).split(size):
         labels = probabilities[part].argmax(1).to(torch.uint8)

@@ -73,7 +73,13 @@ def test_table_by_number_of_samples_holds_the_numbers_of_results_json(evaluated:
     assert rows[:-1] == expected
     diversity = evaluated.rows("model")["diversity_labels", None]
     assert rows[-1] == ["annotators", NONE, NONE, NONE, in_words(diversity)]
-    assert [row[0] for row in rows if len(row) == 5] == ["model", "oracle", "majority vote", "always empty", "annotators"]
+    assert [row[0] for row in rows if len(row) == 5] == [
+        "model",
+        "oracle",
+        "majority vote",
+        "always empty",
+        "annotators",
+    ]
     assert rows[0][-1] == NONE  # the diversity of one sample
 
 
@@ -243,7 +249,10 @@ def test_pictures_have_descriptions_and_their_true_size(evaluated: Evaluated) ->
     ]
     assert f"{evaluated.results[0].mean('ged', 2):.3f} at 2" in curves[0]
     sweep = {result.name: float(result.seconds.mean()) for result in evaluated.results if result.kind == "sweep"}
-    seconds = [f"{sampler} " + ", ".join(f"{sweep[f'{sampler} {n}']:.3f} at {n}" for n in (2, 5)) for sampler in ("ancestral", "ddim")]
+    seconds = [
+        f"{sampler} " + ", ".join(f"{sweep[f'{sampler} {n}']:.3f} at {n}" for n in (2, 5))
+        for sampler in ("ancestral", "ddim")
+    ]
     assert curves[4] == f"Seconds per image over steps: {'; '.join(seconds)}"
 
 
