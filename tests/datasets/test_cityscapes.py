@@ -1,11 +1,11 @@
 """Cityscapes: classes from torchvision's table, both sizes of label maps, and messages about incomplete folders."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision.datasets import Cityscapes as TorchvisionCityscapes
 
 from datasets.cityscapes import VOID, get_dataset
@@ -21,10 +21,6 @@ ALL_IDS = np.arange(32 * 64).reshape(32, 64) % 34
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_cityscapes(tmp_path, "train", dict.fromkeys(SCENES, ALL_IDS))
-
-
-def annotation(root: Path, scene: str) -> Path:
-    return root / "gtFine" / "train" / scene.split("_")[0] / f"{scene}_gtFine_labelIds.png"
 
 
 def refusal(root: Path, split: str = "train", **params: object) -> str:
@@ -127,41 +123,32 @@ def test_class_weights_ignore_void_and_favour_rare_classes(tmp_path: Path) -> No
 
 def test_missing_folders_are_refused(root: Path) -> None:
     assert f"there is no folder {root / 'leftImg8bit' / 'val'}" in refusal(root, "val")
+    for folder in ("leftImg8bit", "gtFine"):
+        (root / folder / "val").mkdir()
+    assert "split 'val' holds no images" in refusal(root, "val")
     (root / "gtFine" / "train").rename(root / "gtFine" / "elsewhere")
     message = refusal(root)
     assert f"there is no folder {root / 'gtFine' / 'train'}" in message
     assert "set dataset_params.path to the folder of leftImg8bit and gtFine" in message
 
 
-def test_image_without_its_annotation_is_refused(root: Path) -> None:
-    annotation(root, SCENES[1]).unlink()
-    message = refusal(root)
-    assert f"{SCENES[1]}_leftImg8bit.png has no annotation; expected {annotation(root, SCENES[1])}" in message
-
-
-def test_split_without_images_is_refused(root: Path) -> None:
-    for folder in ("leftImg8bit", "gtFine"):
-        (root / folder / "val").mkdir()
-    assert "holds no images" in refusal(root, "val")
-
-
-def test_ids_that_do_not_exist_are_refused(root: Path) -> None:
-    ids = ALL_IDS.copy()
-    ids[5, 6] = 77
-    path = annotation(root, SCENES[0])
-    write_png(path, ids)
-    assert f"{path}: id 77 at (5, 6); expected the ids of Cityscapes, 0 .. 33" in refusal(root)
-
-
-def test_images_of_the_wrong_form_are_refused(root: Path) -> None:
-    path = annotation(root, SCENES[0])
-    write_png(path, np.zeros((32, 60)))
-    assert f"{path} is (32, 60), its image (32, 64)" in refusal(root)
-    write_png(path, ALL_IDS)
-    path.write_bytes(path.read_bytes()[:-60])
-    assert f"{path} cannot be read; it may be damaged" in refusal(root)
-    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(path)
-    assert "expected 8 bits and one channel" in refusal(root)
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "_leftImg8bit.png has no annotation; expected {path}"),
+        (
+            lambda path: write_png(path, np.where(ALL_IDS == 33, 77, ALL_IDS)),
+            "{path}: id 77 at (0, 33); expected the ids",
+        ),
+        (lambda path: write_png(path, np.zeros((32, 60))), "{path} is (32, 60), its image (32, 64): expected the same"),
+        (lambda path: write_png(path, np.zeros((32, 64, 3))), "{path} is uint8 (32, 64, 3); expected 8 bits and one"),
+        (lambda path: path.write_bytes(path.read_bytes()[:60]), "{path} cannot be read; it may be damaged"),
+    ],
+)
+def test_annotation_that_does_not_fit_is_refused(root: Path, damage: Callable[[Path], object], message: str) -> None:
+    path = root / "gtFine" / "train" / SCENES[0].split("_")[0] / f"{SCENES[0]}_gtFine_labelIds.png"
+    damage(path)
+    assert message.format(path=path) in refusal(root)
 
 
 @pytest.mark.parametrize("size", [[128], [0, 256], [1, 2, 3]])

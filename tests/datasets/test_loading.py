@@ -56,34 +56,20 @@ def test_every_epoch_visits_every_image_in_another_order() -> None:
     assert len(set(epochs)) == 6
 
 
-def test_epochs_are_counted_across_the_end_of_an_epoch() -> None:
-    epochs = torch.cat([batch.epochs for batch in steps(0, 5, batch=4)]).tolist()
+@pytest.mark.parametrize("batch", [4, 20])
+def test_batches_extend_over_the_end_of_an_epoch(batch: int) -> None:
+    epochs = torch.cat([step.epochs for step in steps(0, 20 // batch, batch=batch)]).tolist()
     assert epochs == [0] * 10 + [1] * 10
 
 
-def test_batch_larger_than_the_dataset_extends_over_several_epochs() -> None:
-    (batch,) = steps(0, 1, batch=25)
-    assert batch.epochs.tolist() == [0] * 10 + [1] * 10 + [2] * 5
-    assert torch.bincount(batch.indices).min() >= 2
+@pytest.mark.parametrize(("first", "workers"), [(1, 0), (2, 0), (3, 1), (6, 0), (9, 2), (10, 0)])
+def test_batches_are_the_same_after_resuming_at_any_step_with_any_number_of_workers(first: int, workers: int) -> None:
+    assert same(steps(first, 10, workers=workers), steps(0, 10)[first:])
 
 
-@pytest.mark.parametrize("first", [1, 2, 3, 6, 9])
-def test_batches_are_the_same_after_resuming_at_any_step(first: int) -> None:
-    assert same(steps(first, 10), steps(0, 10)[first:])
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_worker_processes_change_nothing(workers: int) -> None:
-    assert same(steps(3, 9, workers=workers), steps(3, 9))
-
-
-def test_another_seed_gives_another_order() -> None:
-    assert order(steps(0, 5)) != order(steps(0, 5, seed=1))
-    assert order(steps(0, 5)) == order(steps(0, 5))
-
-
-def test_finished_training_has_no_batches() -> None:
-    assert steps(7, 7) == []
+def test_order_is_uniform_over_seeds() -> None:
+    first = [order(steps(0, 1, batch=LENGTH, seed=seed, pipeline=[]))[0] for seed in range(300)]
+    assert np.bincount(first, minlength=LENGTH).min() > 10
 
 
 def test_every_annotator_is_drawn_and_no_other() -> None:
@@ -123,10 +109,10 @@ def test_evaluation_keeps_the_order_and_marks_the_annotators_present() -> None:
     assert batch.labels[0, :, 0, 0].tolist() == [0, 1, 2]
 
 
-def test_evaluation_visits_every_image_once_for_any_batch_size() -> None:
-    for batch, workers in [(1, 0), (3, 0), (3, 2), (50, 0)]:
-        indices = torch.cat([part.indices for part in evaluated(list(range(LENGTH)), batch, workers)])
-        assert indices.tolist() == list(range(LENGTH))
+@pytest.mark.parametrize(("batch", "workers"), [(1, 0), (3, 0), (3, 2), (50, 0)])
+def test_evaluation_visits_every_image_once_for_any_batch_size(batch: int, workers: int) -> None:
+    indices = torch.cat([part.indices for part in evaluated(list(range(LENGTH)), batch, workers)])
+    assert indices.tolist() == list(range(LENGTH))
 
 
 @pytest.mark.parametrize(
@@ -199,8 +185,3 @@ def test_module_that_does_not_exist_is_refused_with_those_that_do(name: str) -> 
     message = refusal(name)
     assert f"dataset_file: there is no module {name}" in message
     assert all(known in message for known in ("datasets.synthetic", "datasets.lidc", "datasets.cityscapes"))
-
-
-def test_order_of_an_epoch_is_uniform() -> None:
-    first = [order(steps(0, 1, batch=LENGTH, seed=seed, pipeline=[]))[0] for seed in range(300)]
-    assert np.bincount(first, minlength=LENGTH).min() > 10

@@ -1,4 +1,4 @@
-"""Void pixels: whatever an annotator left void is scored as if the image did not have that pixel."""
+"""Images with void pixels are scored as if they did not have these pixels."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metrics import (
-    PairwiseIoU,
     brier_score,
     calibration_bins,
     dice_of_mean,
     ged,
-    ged_from,
     hm_iou,
-    hm_iou_from,
     iou_of_mean,
     label_frequencies,
     max_dice_matching,
@@ -34,7 +31,7 @@ def maps_with_void(void: int = 255, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def labelled_pixels(labels: Tensor, samples: Tensor) -> list[tuple[np.ndarray, np.ndarray, int]]:
-    """For each image, the labels of present annotators and the samples at the pixels that none of the former lacks."""
+    """For each image, labels of the annotators present, samples, and number of classes, at the pixels that count."""
     images = []
     for maps, drawn, present in zip(labels, samples, PRESENT, strict=True):
         kept = (maps[present] != 255).all(0)
@@ -73,13 +70,6 @@ def test_calibration_agrees_with_the_pixels_that_everyone_labelled():
         torch.testing.assert_close(brier_score(probabilities, frequencies)[row], brier_score(p, f)[0])
         bins = calibration_bins(probabilities[row, None], frequencies[row, None])
         torch.testing.assert_close(bins, calibration_bins(p, f))
-
-
-def test_first_samples_are_compared_without_void():
-    labels, samples = maps_with_void()
-    pairs = PairwiseIoU.from_labels(labels, samples, CLASSES, PRESENT, 255).first(2)
-    assert torch.equal(ged_from(pairs).ged, ged(labels, samples[:, :2], CLASSES, PRESENT, 255).ged)
-    assert torch.equal(hm_iou_from(pairs), hm_iou(labels, samples[:, :2], CLASSES, PRESENT, 255))
 
 
 @settings(max_examples=25, deadline=None)
