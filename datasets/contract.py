@@ -27,9 +27,11 @@ class AnnotatedDataset(Protocol):
 class KnownDistribution(Protocol):
     """A dataset that can sample label maps of its images from their true distribution."""
 
-    def draw_labels(self, index: int, num_samples: int, seed: int = 0) -> Tensor: ...
+    def draw_labels(self, index: int, num_samples: int, seed: int = 0) -> Tensor:
+        """Sample label maps of an image: uint8, num_samples x H x W."""
 
-    def label_probabilities(self, index: int) -> Tensor: ...
+    def label_probabilities(self, index: int) -> Tensor:
+        """The probability of every class at every pixel of an image: C x H x W."""
 
 
 def check_item(item: dict[str, Any], dataset: AnnotatedDataset, index: int) -> None:
