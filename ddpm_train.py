@@ -28,7 +28,7 @@ from datasets.transforms import Augmentation
 from models.runtime import apply_runtime_options, resolve_auto
 from training.initial_state import check_resumable, resolve_checkpoint
 from training.model import create_model, load_initial_weights, model_config
-from training.nonfinite import NonFiniteSteps, SpikeWatch
+from training.nonfinite import NonFiniteSteps
 from training.optimisation import polynomial_decay
 from training.progress import Progress
 from training.run_dir import locked_run_dir
@@ -79,15 +79,15 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
             load_dataset(settings.dataset_file, split, settings.dataset_params) for split in ("train", "val")
         )
     preprocessing = Preprocessing.from_dataset(train_data)
-    Augmentation(settings.dataset_pipeline_train, preprocessing.normalisation)  # refuses what it does not know
+    Augmentation(settings.dataset_pipeline_train, preprocessing.normalisation)  # raises if it has an unknown name
     total_steps = max(1, settings.max_epochs * len(train_data) // settings.batch_size)
 
-    # Model, its average, and optimiser: new, or as the checkpoint says
+    # Model, optimiser and average of the weights: new ones, or those of a checkpoint
     start = resolve_checkpoint(settings, folder, train_data)
     settings = start.settings
     config = model_config(settings, train_data.num_classes, train_data.image_channels)
-    model = create_model(settings, config, start.checkpoint)
-    settings.sampling.resolve(model.process)  # refuses more steps than the process has
+    model = create_model(settings, config, start.resumed or start.initialised)
+    settings.sampling.resolve(model.process)  # raises if it has fewer steps
     description = {
         "settings": settings.model_dump(mode="json"),
         **to_config_dict(model, config),
@@ -95,16 +95,16 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
         "num_images": len(train_data),
     }
     check_resumable(start, description, total_steps)
-    if start.checkpoint is not None and not start.resumes:
-        load_initial_weights(model, start.checkpoint)
+    if start.initialised is not None:
+        load_initial_weights(model, start.initialised)
     state = TrainState(model.to(device), settings, description)
     for each in (state.model, state.average.model):
         apply_runtime_options(each, settings)
-    if start.checkpoint is not None and start.resumes:
+    if start.resumed is not None:
         with corrupt_file_as_user_error(start.path):
-            state.load_state_dict(start.checkpoint)
+            state.load_state_dict(start.resumed)
 
-    # Batches: from here on, it can take minutes
+    # Batches of the remaining steps. Everything was checked: from here on, it may take long
     weights = class_weights(settings.class_weights, train_data)
     weights = None if weights is None else weights.to(device)
     batches = training_batches(
@@ -121,29 +121,22 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
     LOGGER.info("%.2f M parameters on %s, %d training images", millions, device, len(train_data))
     LOGGER.info("processes: %d, first step: %d of %d", world_size(), state.step + 1, total_steps)
 
-    stop, spikes, losses = StopRequest(), SpikeWatch(), list[Tensor]()
-    progress = Progress(state.step, total_steps, settings.batch_size)
+    stop = StopRequest()
     with stop.listening(), TensorBoard(folder) as board:
         board.add_text("settings", f"```\n{text}\n```")
         validation = Validation(val_data, settings, board, folder, stop.check)
+        progress = Progress(board, state.step, total_steps, settings.batch_size)
+        bar = tqdm(batches, "training", total_steps, initial=state.step, disable=None if is_main() else True)
+        losses: list[Tensor] = []
         try:
-            if validation.is_due(state, total_steps):  # a signal interrupted it
+            if validation.is_due(state, total_steps):  # the one that a signal interrupted
                 validation.run(state)
-            for batch in tqdm(
-                batches, "training", total_steps, initial=state.step, unit="step", disable=None if is_main() else True
-            ):
+            for batch in bar:
                 losses.append(train_step(state, batch, total_steps, weights, settings))
                 if state.step % settings.display_freq == 0 or state.step == total_steps:
-                    values, skipped = torch.stack(losses).tolist(), state.guard.read()
-                    loss, rate = sum(values) / len(values), state.optimizer.param_groups[0]["lr"]
+                    progress.report(state, losses)
                     losses.clear()
-                    LOGGER.info(progress.line(state.step, loss, rate))
-                    for message in spikes.check(values, state.step):
-                        LOGGER.info(message)
-                    scalars = {"loss": loss, "learning_rate": rate, "nonfinite_steps": skipped.number}
-                    board.add_scalars({f"train/{name}": value for name, value in scalars.items()}, state.step)
-                    if skipped.number > settings.max_nonfinite_steps:
-                        abort(state, skipped, settings, folder / "nonfinite_step.pt")
+                    check_finite(state, settings, folder / "nonfinite_step.pt")
                 if validation.is_due(state, total_steps):
                     validation.run(state)
                     progress.restart(state.step)
@@ -194,18 +187,20 @@ def train_step(
     return loss
 
 
-def abort(state: TrainState, skipped: NonFiniteSteps, settings: TrainSettings, path: Path) -> None:
-    """Save the state, whose weights are still finite, and end the training.
+def check_finite(state: TrainState, settings: TrainSettings, path: Path) -> None:
+    """End the training if too many steps had to be skipped; their state is saved, with weights that are finite.
 
     Raises:
-        UserError: always.
+        UserError: naming the first of these steps, and `path`.
     """
-    state.guard.restore(NonFiniteSteps())  # a training that resumes from here may skip as many steps again
-    state.save(path)
-    raise UserError(
-        f"{skipped}. They were skipped, but max_nonfinite_steps is {settings.max_nonfinite_steps}. load_from={path} "
-        f"continues from here, for example with a lower optim.learning_rate"
-    )
+    skipped = state.guard.read()
+    if skipped.number > settings.max_nonfinite_steps:
+        state.guard.restore(NonFiniteSteps())  # so that the training can be resumed
+        state.save(path)
+        raise UserError(
+            f"{skipped}. These steps were skipped, but max_nonfinite_steps is {settings.max_nonfinite_steps}. "
+            f"load_from={path} continues from here, for example with a lower optim.learning_rate"
+        )
 
 
 if __name__ == "__main__":

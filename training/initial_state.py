@@ -23,14 +23,14 @@ class InitialState(NamedTuple):
     Attributes:
         settings: those of the training; with `init_from`, their network is the checkpoint's.
         path: the checkpoint, or None for random weights.
-        checkpoint: its contents.
-        resumes: whether the training continues where the checkpoint left off, instead of only taking its weights.
+        resumed: contents of the checkpoint whose training continues.
+        initialised: contents of the checkpoint of which only the weights are used.
     """
 
     settings: TrainSettings
     path: str | None = None
-    checkpoint: Contents | None = None
-    resumes: bool = False
+    resumed: Contents | None = None
+    initialised: Contents | None = None
 
 
 def resolve_checkpoint(settings: TrainSettings, folder: Path, data: AnnotatedDataset) -> InitialState:
@@ -39,11 +39,11 @@ def resolve_checkpoint(settings: TrainSettings, folder: Path, data: AnnotatedDat
     Raises:
         UserError: for a file that is missing, damaged or not a checkpoint, and for one with other classes or channels.
     """
-    resumed = settings.load_from
-    if resumed == "auto":
+    load_from = settings.load_from
+    if load_from == "auto":
         newest = broadcast_from_main(lambda: newest_intact(folder))
-        resumed = None if newest is None else str(newest)
-    path = resumed or settings.init_from
+        load_from = None if newest is None else str(newest)
+    path = load_from or settings.init_from
     if path is None:
         return InitialState(settings)
     checkpoint = load_model_file(path)
@@ -57,7 +57,9 @@ def resolve_checkpoint(settings: TrainSettings, folder: Path, data: AnnotatedDat
             )
         if settings.init_from is not None:
             settings = adopt_network(settings, checkpoint, path)
-    return InitialState(settings, path, checkpoint, resumes=resumed is not None)
+    if load_from is not None:
+        return InitialState(settings, path, resumed=checkpoint)
+    return InitialState(settings, path, initialised=checkpoint)
 
 
 def check_resumable(start: InitialState, description: Contents, total_steps: int) -> None:
@@ -71,12 +73,12 @@ def check_resumable(start: InitialState, description: Contents, total_steps: int
     Raises:
         UserError: naming the reason, and `init_from`, which requires only the same classes and channels.
     """
-    if start.checkpoint is None or not start.resumes:
+    if start.resumed is None:
         return
     with corrupt_file_as_user_error(start.path):
-        reason = _reason_not_to_resume(start.checkpoint, description)
-        finished = min(start.checkpoint["step"], start.checkpoint.get("validated", total_steps)) >= total_steps
-    if reason is None and finished and start.settings.load_from != "auto":
+        reason = _reason_not_to_resume(start.resumed, description)
+        completed = min(start.resumed["step"], start.resumed.get("validated", total_steps)) >= total_steps
+    if reason is None and completed and start.settings.load_from != "auto":
         reason = f"it has completed its training of {total_steps} steps; only a larger max_epochs would continue it"
     if reason is not None:
         raise UserError(

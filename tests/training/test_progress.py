@@ -1,8 +1,16 @@
 """The log line: throughput and times by a clock that the test moves."""
 
+from pathlib import Path
+
 import pytest
 
 from training.progress import Progress, duration
+from training.tensorboard import TensorBoard
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> TensorBoard:
+    return TensorBoard(tmp_path)
 
 
 @pytest.fixture
@@ -13,8 +21,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_line_shows_loss_rate_throughput_and_times(clock: list[float]) -> None:
-    progress = Progress(10, 110, batch_size=8)
+def test_line_shows_loss_rate_throughput_and_times(board: TensorBoard, clock: list[float]) -> None:
+    progress = Progress(board, 10, 110, batch_size=8)
     clock[0] += 20
     assert progress.line(30, 1.23456, 3e-4) == (
         "step 30/110  loss 1.235  lr 0.0003  8.0 images/s  elapsed 0:00:20  remaining 0:01:20"
@@ -23,8 +31,10 @@ def test_line_shows_loss_rate_throughput_and_times(clock: list[float]) -> None:
     assert "32.0 images/s  elapsed 0:00:25  remaining 0:00:38" in progress.line(50, 1.0, 1e-4)
 
 
-def test_throughput_leaves_out_a_validation_and_the_remaining_time_does_not(clock: list[float]) -> None:
-    progress = Progress(0, 40, batch_size=1)
+def test_throughput_leaves_out_a_validation_and_the_remaining_time_does_not(
+    board: TensorBoard, clock: list[float]
+) -> None:
+    progress = Progress(board, 0, 40, batch_size=1)
     clock[0] += 10
     progress.line(10, 1.0, 1.0)
     clock[0] += 100
