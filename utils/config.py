@@ -36,7 +36,7 @@ def choice_of(registry: Iterable[str]) -> Any:
             raise ValueError(f"unknown name {name!r}; choose from: {', '.join(registry)}")
         return name
 
-    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"choices": registry})]  # type: ignore[dict-item]
+    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"enum": list(registry)})]
 
 
 def as_list(value: Any) -> Any:

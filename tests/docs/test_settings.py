@@ -38,5 +38,5 @@ def test_rows_show_values_and_defaults() -> None:
     assert row_of(TrainSettings, "feature_cond_encoder.model")[1:3] == (
         "`dino_vits8`, `dino_vitb8`, `dino_vits16`, `dino_vitb16`", "`dino_vits8`",
     )  # fmt: skip
-    assert row_of(EvalSettings, "sweep.samplers").values == "list of `ancestral` or `ddim`"
+    assert row_of(EvalSettings, "sweep.samplers").values == "list of `ancestral`, `ddim`"
     assert row_of(EvalSettings, "seeds")[1:3] == ("list of integer (≥ 0, < 2^63)", "`[0]`")
