@@ -68,10 +68,9 @@ def run(options: argparse.Namespace) -> int:
     about = {"checkpoint": options.checkpoint, "seed": options.seed, "tile": tile, **sampling.model_dump()}
     classes = ClassTable.from_preprocessing(process.num_classes, trained.preprocessing)
     folder = make_run_dir(options.out, "", "--out")
-    lock = FolderLock(folder)
-
     areas: list[dict[str, Any]] = []
-    with tqdm(total=len(paths) * options.num_samples, desc="sampling", unit="sample", dynamic_ncols=True) as bar:
+    total = len(paths) * options.num_samples
+    with FolderLock(folder), tqdm(desc="sampling", total=total, unit="sample", dynamic_ncols=True) as bar:
         names = output_names(paths, reserved=[SUMMARY, ".lock"])
         for number, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
             try:
@@ -88,7 +87,6 @@ def run(options: argparse.Namespace) -> int:
                 write_text(folder / SUMMARY, summary_csv(areas))
             bar.update(number * options.num_samples - bar.n)
     LOGGER.info("%d of %d images, results in %s", len(areas), len(paths), folder)
-    lock.release()
     return len(paths) - len(areas)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from checkpoints.preprocessing import Preprocessing
 from datasets.image_files import MAX_PIXELS, open_image
 from prediction.dicom import is_dicom, read_dicom
-from utils.errors import UserError
+from utils.errors import UserError, corrupt_file_as_user_error
 from utils.paths import expand_path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm", ".dicom")
@@ -72,10 +72,8 @@ def _read_picture(path: Path) -> Values:
 
 
 def _read_array(path: Path) -> Values:
-    try:
+    with corrupt_file_as_user_error(path):
         values: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is not a numeric array, or it is damaged or truncated: {error}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "buif":
         raise UserError(f"{path} contains {getattr(values, 'dtype', 'several arrays')}; expected one array of numbers")
     if values.ndim not in (2, 3) or 0 in values.shape:

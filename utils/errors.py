@@ -42,7 +42,7 @@ def corrupt_file_as_user_error(what: object) -> Iterator[None]:
             raise
         if isinstance(error, OSError) and error.strerror:
             raise UserError(f"{what} cannot be read: {error.strerror}") from error
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise UserError(f"{what} cannot be read; it may be damaged ({reason})") from error
 
 

@@ -17,6 +17,7 @@ import pytest
 import ddpm_eval
 import ddpm_train
 from checkpoints.files import load_checkpoint, newest_intact
+from evaluation import Evaluation
 from tests import tiny
 from tests.processes import start_forked
 from training.validation import Validation
@@ -127,7 +128,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(ddpm_train, "training_batches", lambda *_: [])
         patch.setattr(Validation, "is_due", lambda *_: False)
         patch.setattr(Validation, "table", lambda *_: "")
-        patch.setattr(ddpm_eval, "score_distribution", lambda *_: None)
+        patch.setattr(Evaluation, "run", lambda *_: [])
+        patch.setattr(ddpm_eval, "write_results", lambda *_: None)
         patch.chdir(folder)
         yield folder
 

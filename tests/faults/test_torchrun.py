@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from checkpoints.files import load_checkpoint
 from tests import tiny
 from tests.faults.conftest import CHANGES, STEPS, wait_for
@@ -32,7 +34,7 @@ def get_dataset(split, **params):
 
 
 def torchrun(data: Path, folder: Path, *options: str, before: str = "", **environment: str) -> subprocess.Popen[str]:
-    """Start a training of two processes from a shell that runs `before` first."""
+    """Start a training of two processes in `folder`, from a shell that runs `before` first."""
     (folder.parent / "slow_lesions.py").write_text(SLOW_MODULE)
     arguments = tiny.train_argv(data, folder, *CHANGES, "dataset_file=slow_lesions", "checkpoint_freq=1")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *options]
@@ -42,6 +44,11 @@ def torchrun(data: Path, folder: Path, *options: str, before: str = "", **enviro
         cwd=folder.parent, env={**os.environ, "OMP_NUM_THREADS": "1", "AFTER": str(folder / "last.pt"), **environment},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
 
 
 def workers_of(launcher: subprocess.Popen[str]) -> list[int]:
