@@ -28,6 +28,8 @@ def check_weights(expected: Mapping[str, Any], weights: Mapping[str, Any], sourc
     for name, tensor in expected.items():
         if name not in weights:
             raise UserError(f"{source} belongs to another network: it lacks the tensor {name}")
+        if not isinstance(weights[name], Tensor):
+            raise UserError(f"{source} is damaged: {name} is not a tensor")
         if weights[name].shape != tensor.shape:
             raise UserError(
                 f"{source} belongs to another network: {name} has shape {tuple(weights[name].shape)} there, "

@@ -27,7 +27,7 @@ for name in names:
         importlib.import_module(name)
     except (ImportError, AttributeError) as error:
         failed.append(f"{name}: {error}")
-sys.exit("; ".join(failed))
+sys.exit("; ".join(failed) or 0)
 """
 
 
