@@ -47,10 +47,6 @@ def load_settings_and_recipe(
     name = dataset_file if dataset_file in recipes else DEFAULT_RECIPE
     settings = _merge(settings, recipes.get(name, {}))
     for key, value in overrides:  # parameters of a network are of no use to another one
-        default = schema.model_fields[key].default if key in schema.model_fields else None
-        if value != settings.get(key, default):
-            settings.pop(f"{key}_params", None)
-    for key, value in overrides:
         field = schema.model_fields.get(key)
         if field is not None and value != settings.get(key, field.default):
             settings.pop(f"{key}_params", None)
