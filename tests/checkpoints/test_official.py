@@ -15,7 +15,7 @@ from checkpoints.model import build_model, model_config
 from checkpoints.official import load_model_file, main
 from diffusion import SamplingConfig, UniformConfig, alpha_bar_table
 from models import EncoderConfig, FeatureCondition, UNet, UNetConfig
-from tests import golden_rule, tiny
+from tests import tiny
 from tests.checkpoints.official_files import (
     SMALL,
     SMALL_DINO,
@@ -195,11 +195,3 @@ def test_fine_tuning_starts_with_the_weights_and_the_network(data_folder: Path, 
     for name, average in wrapped("network.", unet_state(SMALL, -1)).items():
         torch.testing.assert_close(tuned["model"][name], average, rtol=0, atol=1e-6)
         torch.testing.assert_close(tuned["average"][name], average, rtol=0, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_released_cityscapes_network_loads_and_samples(tmp_path: Path) -> None:
-    torch.save(cityscapes_branch(cityscapes(384, 8, 11)), tmp_path / "that.pt")
-    model = build_model(load_model_file(tmp_path / "that.pt"))
-    images = golden_rule.real_input((1, 3, 64, 128), 5)
-    assert model.sample(images, 1, TWO_STEPS).labels.shape == (1, 1, 64, 128)

@@ -126,14 +126,3 @@ def test_a_confident_mistake_at_the_first_step_keeps_its_gradient() -> None:
     assert loss.item() == pytest.approx(160)
     assert logits.grad is not None
     assert logits.grad.flatten().tolist() == pytest.approx([1, -1])
-
-
-def test_every_image_has_its_own_time() -> None:
-    process, times = brute.process(3), torch.tensor([1, 2, 7, brute.T])
-    x_t, x_0 = brute.all_pairs(3, 4)
-    logits = random_logits(3, 4)
-    together = process.kl(logits, x_t, x_0, times)
-    for i in range(4):
-        here = slice(i, i + 1)
-        alone = process.kl(logits[here], x_t[here], x_0[here], times[here])
-        torch.testing.assert_close(together[here], alone, rtol=0, atol=1e-14)

@@ -96,13 +96,6 @@ def test_the_bound_is_tight_for_the_exact_denoiser_of_one_pixel(num_classes: int
     assert abs(float(bits.mean() + data[0].log2())) < 4 * float(bits.std()) / math.sqrt(len(bits))
 
 
-def test_the_bound_is_tight_for_independent_pixels() -> None:
-    process, states = UniformDiffusion(2, TO_NOISE), brute.all_states(2, 3)
-    joint = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]], dtype=torch.float64)[torch.arange(3), states].prod(1)
-    predict = brute.exact_denoiser(process, joint, states)
-    torch.testing.assert_close(expected_bound(process, predict, states), -joint.log2() / 3, rtol=0, atol=1e-10)
-
-
 def test_correlated_pixels_cost_the_exact_denoiser_more_in_few_steps() -> None:
     """No network has a lower expected bound; more steps close the gap to the entropy."""
     states = brute.all_states(2, 2)
@@ -116,15 +109,6 @@ def test_correlated_pixels_cost_the_exact_denoiser_more_in_few_steps() -> None:
         gaps.append(float((joint * expected_bound(process, predict, states)).sum() - entropy))
     assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 0
     assert gaps[2] < 0.02
-
-
-def test_an_ignorant_network_needs_log2_of_the_classes_in_one_step() -> None:
-    for num_classes in brute.CLASSES:
-        process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.0]))
-        x_0 = torch.zeros(3, 4, 5, dtype=torch.uint8)
-        keys = derive_key(torch.arange(3))
-        bits = bits_per_pixel(process, lambda x, t, C=num_classes: torch.zeros(len(x), C, 4, 5), x_0, keys)
-        torch.testing.assert_close(bits, torch.full((3,), math.log2(num_classes), dtype=torch.float64))
 
 
 def test_the_estimate_depends_on_the_key_and_not_on_the_batch() -> None:

@@ -141,15 +141,6 @@ def test_samples_do_not_depend_on_the_batch(sampler: str, last_step: Any) -> Non
 
 
 @per_sampler
-def test_samples_are_a_function_of_the_key(sampler: str) -> None:
-    images, keys = some_images(1).expand(4, -1, -1), derive_key(torch.tensor([1, 2, 1, 3]))
-    samples = run(images, keys, sampler)[-1].x_s
-    assert torch.equal(samples[0], samples[2])
-    for one, other in itertools.combinations((0, 1, 3), 2):
-        assert not torch.equal(samples[one], samples[other])
-
-
-@per_sampler
 @pytest.mark.parametrize("steps", [1, 3, 12])
 def test_every_step_of_the_grid_is_yielded(sampler: str, steps: int) -> None:
     process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(2))

@@ -81,30 +81,6 @@ def test_the_step_to_zero_returns_the_prediction(num_classes: int, sampler: str)
 
 
 @per_classes
-def test_posterior_steps_compose(num_classes: int) -> None:
-    """With the same x_0, the steps t -> u and u -> s give the step t -> s."""
-    process = brute.process(num_classes)
-    chains = list(itertools.combinations((0, 1, 2, 5, brute.T - 1, brute.T), 3))
-    s, u, t = torch.tensor(chains).unbind(1)
-    x_t, x_0 = brute.all_pairs(num_classes, len(chains))
-    to_u = process.q_posterior(x_t, x_0, t, u)
-    composed = torch.zeros_like(to_u)
-    for x_u in range(num_classes):
-        composed += to_u[:, x_u : x_u + 1] * process.q_posterior(torch.full_like(x_t, x_u), x_0, u, s)
-    torch.testing.assert_close(composed, process.q_posterior(x_t, x_0, t, s), **EXACT)
-
-
-@per_classes
-def test_posterior_keeps_the_marginals(num_classes: int) -> None:
-    process = brute.process(num_classes)
-    x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
-    q = process.q_posterior(x_t, x_0, *times(ALL_TIMES))
-    for (s, t), q_s in zip(ALL_TIMES, q, strict=True):
-        marginal = torch.einsum("kto,ot->ok", q_s, brute.forward_matrix(process, 0, t))
-        torch.testing.assert_close(marginal, brute.forward_matrix(process, 0, s), **EXACT)
-
-
-@per_classes
 @pytest.mark.parametrize("eta", ETAS)
 def test_ddim_keeps_the_marginals_for_any_eta(num_classes: int, eta: float) -> None:
     process = brute.process(num_classes)

@@ -1,8 +1,5 @@
 """Tiles: where they are, how they are blended, and that samples show no trace of them."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -155,23 +152,3 @@ def test_features_are_computed_once_per_tile_for_images_of_any_size(
     assert samples.probabilities.isfinite().all()
     assert sum(shape[0] for shape in seen) == len(TileGrid.cover(size, tile, 8))
     assert all(shape[2] % 8 == shape[3] % 8 == 0 for shape in seen)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("CCDM_TILED" not in os.environ, reason="CCDM_TILED=checkpoint:image names a trained model")
-def test_seams_of_a_trained_model_do_not_show() -> None:
-    from prediction import load_model, read_image
-
-    checkpoint, image = os.environ["CCDM_TILED"].split(":")
-    model, preprocessing = load_model(checkpoint)
-    images, tile = read_image(Path(image), preprocessing), preprocessing.size
-    assert tile is not None
-    whole, tiled = (model.sample(images, 16, tile=choice).probabilities.double() for choice in (None, tile))
-    difference = (whole - tiled).abs().mean((0, 1))
-    grid = TileGrid.cover((images.shape[-2], images.shape[-1]), tile, model.side_multiple)
-    tiles_that_count = torch.zeros(grid.rows.padded, grid.columns.padded)
-    for (rows, columns), weights in zip(grid.slices(), grid.weights(), strict=True):
-        tiles_that_count[rows, columns] += weights > 0
-    seams = grid.uncut(tiles_that_count) > 1
-    assert difference.mean() <= 0.02
-    assert difference[seams].mean() <= 1.1 * difference[~seams].mean()
