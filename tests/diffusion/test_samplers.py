@@ -16,14 +16,12 @@ from diffusion import (
     PixelwiseClassifier,
     Process,
     SamplingConfig,
-    UniformDiffusion,
     alpha_bar_table,
     reverse_process,
     time_grid,
 )
 from diffusion.samplers import Denoiser, Step, draw, prior_sample
 from tests.diffusion import brute_force as brute
-from utils import noise
 from utils.errors import UserError
 from utils.noise import derive_key
 
@@ -41,11 +39,6 @@ def pointwise_denoiser(images: Tensor) -> Denoiser:
         return 2 * torch.sin(classes * (1 + image) + x) + (x == classes) * 100 / (time + 20)
 
     return denoiser
-
-
-def constant_denoiser(probabilities: Tensor) -> Denoiser:
-    """The same prediction everywhere."""
-    return lambda x_t, t: probabilities.log()[None, :, None, None].expand(len(x_t), -1, *x_t.shape[1:])
 
 
 def some_images(number: int) -> Tensor:
@@ -67,27 +60,14 @@ def test_time_grid_decreases_from_the_last_time_to_zero(data: st.DataObject, tim
     assert all(later < earlier for earlier, later in itertools.pairwise(grid))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(steps=st.integers(1, 100))
-def test_steps_cover_equal_angles_up_to_rounding(steps: int) -> None:
-    table = alpha_bar_table("cosine", 1000)
-    angle = table.arccos()
-    gap = float(angle.diff().max())
-    for k, t in enumerate(time_grid(table, steps)):
-        assert abs(float(angle[t]) - float(angle[-1]) * (1 - k / steps)) <= gap
-
-
 def test_time_grid_has_known_values() -> None:
     table = alpha_bar_table("cosine", 250)
     assert time_grid(table, 5) == [250, 156, 111, 72, 35, 0]
     assert time_grid(table, 250) == list(range(250, -1, -1))
     assert time_grid(table, 1) == [250, 0]
-
-
-@pytest.mark.parametrize("steps", [-1, 0, 13, 10_025])
-def test_an_impossible_time_grid_is_refused_with_the_possible_steps(steps: int) -> None:
-    with pytest.raises(UserError, match=f"{steps} sampling steps.*choose 1 to 12"):
-        time_grid(brute.process(NUM_CLASSES).alpha_bar, steps)
+    for steps in (-1, 0, 251):
+        with pytest.raises(UserError, match=f"{steps} sampling steps.*choose 1 to 250"):
+            time_grid(table, steps)
 
 
 @pytest.mark.parametrize(
@@ -142,33 +122,18 @@ def test_samples_do_not_depend_on_the_batch(sampler: str, last_step: Any) -> Non
 
 @per_sampler
 @pytest.mark.parametrize("steps", [1, 3, 12])
-def test_every_step_of_the_grid_is_yielded(sampler: str, steps: int) -> None:
+def test_every_step_of_the_grid_starts_from_the_label_maps_before(sampler: str, steps: int) -> None:
     process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(2))
-    denoiser = pointwise_denoiser(some_images(2))
-    seen: list[int] = []
-
-    def spy(x_t: Tensor, t: Tensor) -> Tensor:
-        seen.extend(t.unique().tolist())
-        return denoiser(x_t, t)
-
-    chain = list(reverse_process(process, spy, keys, SHAPE, SamplingConfig(steps=steps, sampler=sampler)))
-    assert [step.s for step in chain] == time_grid(process.alpha_bar, steps)[1:]
-    assert seen == time_grid(process.alpha_bar, steps)[:-1]
-    for step in chain:
-        assert step.x_s.dtype == torch.uint8
-        assert step.x_s.shape == (2, *SHAPE)
-        assert step.probabilities.shape == (2, NUM_CLASSES, *SHAPE)
-        torch.testing.assert_close(step.probabilities.sum(1), torch.ones(2, *SHAPE, dtype=torch.float64))
-
-
-@per_sampler
-def test_each_step_starts_from_the_label_maps_drawn_before(sampler: str) -> None:
-    process, images = brute.process(NUM_CLASSES, 250), some_images(2)
-    chain = run(images, derive_key(torch.arange(2)), sampler)
-    for before, after in itertools.pairwise(chain):
-        t, s = torch.full((2,), before.s), torch.full((2,), after.s)
-        p = pointwise_denoiser(images)(before.x_s, t).softmax(1)
-        torch.testing.assert_close(after.probabilities, SAMPLERS[sampler](process, p, before.x_s, t, s, 0.3))
+    denoiser, grid = pointwise_denoiser(some_images(2)), time_grid(process.alpha_bar, steps)
+    sampling = SamplingConfig(steps=steps, sampler=sampler, eta=0.3)
+    chain, x_t = list(reverse_process(process, denoiser, keys, SHAPE, sampling)), prior_sample(process, keys, SHAPE)
+    assert [step.s for step in chain] == grid[1:]
+    for time, step in zip(grid, chain, strict=False):
+        t, s = torch.full((2,), time), torch.full((2,), step.s)
+        p = denoiser(x_t, t).softmax(1)
+        torch.testing.assert_close(step.probabilities, SAMPLERS[sampler](process, p, x_t, t, s, 0.3))
+        assert (step.x_s.dtype, step.x_s.shape) == (torch.uint8, (2, *SHAPE))
+        x_t = step.x_s
 
 
 @per_sampler
@@ -200,17 +165,6 @@ def test_a_certain_denoiser_gives_its_label_map(last_step: Any) -> None:
         assert torch.equal(last.x_s.long(), truth)
 
 
-@per_sampler
-def test_samples_have_the_predicted_frequencies(sampler: str) -> None:
-    """Samples follow a prediction that ignores x_t exactly, at every pixel. Chi-square, p-values above 1e-3."""
-    probabilities = torch.tensor([0.6, 0.3, 0.08, 0.0199, 0.0001])
-    process, keys = brute.process(NUM_CLASSES, 250), derive_key("frequencies", torch.arange(4))
-    sampling = SamplingConfig(steps=3, sampler=sampler, last_step="draw")
-    *_, last = reverse_process(process, constant_denoiser(probabilities), keys, (200, 300), sampling)
-    counts = torch.bincount(last.x_s.flatten(), minlength=NUM_CLASSES)
-    assert stats.chisquare(counts, probabilities.double() / probabilities.double().sum() * counts.sum()).pvalue > 1e-3
-
-
 @pytest.mark.parametrize(
     "probabilities",
     [[0.5, 0.5], [0.9999, 0.0001], [0.4, 0.3999, 0.2, 0.0001], [1e-4] * 19 + [1 - 19e-4], [0.0, 0.7, 0.3], [0.05] * 20],
@@ -226,28 +180,3 @@ def test_draws_have_the_frequencies_of_their_probabilities(probabilities: list[f
     possible = p > 0
     assert (counts[~possible] == 0).all()
     assert stats.chisquare(counts[possible], p[possible] / p.sum() * counts.sum()).pvalue > 1e-3
-
-
-def test_sampling_starts_from_uniform_noise() -> None:
-    starts: list[Tensor] = []
-
-    def spy(x_t: Tensor, t: Tensor) -> Tensor:
-        starts.append(x_t)
-        return torch.zeros(len(x_t), 7, *x_t.shape[1:])
-
-    process, keys = brute.process(7), derive_key(torch.arange(4))
-    list(reverse_process(process, spy, keys, (200, 200), SamplingConfig(steps=1)))
-    assert torch.equal(starts[0], prior_sample(process, keys, (200, 200)))
-    counts = torch.bincount(starts[0].flatten(), minlength=7)
-    assert len(counts) == 7
-    assert stats.chisquare(counts).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("bits", [-1, 0])
-def test_sampling_starts_from_classes_that_exist(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the extreme values of the noise, for every number of classes."""
-    monkeypatch.setattr(noise, "_random_bits", brute.constant_bits(bits))
-    for num_classes in range(2, 257):
-        process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.5]))
-        x_T = int(prior_sample(process, derive_key(torch.arange(1)), (1, 1)))
-        assert x_T == (num_classes - 1 if bits == -1 else 0)

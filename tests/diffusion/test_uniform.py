@@ -47,26 +47,14 @@ def test_kernel_is_the_product_of_one_step_matrices(num_classes: int) -> None:
 
 
 @per_classes
-def test_posterior_is_bayes_rule_for_any_two_times(num_classes: int) -> None:
+def test_posterior_is_bayes_rule_and_the_reverse_step_its_average_over_x_0(num_classes: int) -> None:
     process = brute.process(num_classes)
     x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
-    q = process.q_posterior(x_t, x_0, *times(ALL_TIMES))
-    expected = torch.stack([brute.posterior(process, t, s) for s, t in ALL_TIMES])
-    torch.testing.assert_close(q, expected, **EXACT)
-    torch.testing.assert_close(q.sum(1), torch.ones_like(q[:, 0]), **EXACT)
-
-
-@per_classes
-def test_reverse_step_is_the_posterior_averaged_over_x_0(num_classes: int) -> None:
-    process = brute.process(num_classes)
-    x_t, _ = brute.all_pairs(num_classes, len(ALL_TIMES))
-    p_x_0 = random_p(len(ALL_TIMES), num_classes, num_classes, num_classes)
-    p = process.p_posterior(p_x_0, x_t, *times(ALL_TIMES))
     table = torch.stack([brute.posterior(process, t, s) for s, t in ALL_TIMES])
-    # x_t is the row of the pixel
-    expected = torch.einsum("bkho,bohw->bkhw", table, p_x_0)
-    torch.testing.assert_close(p, expected, **EXACT)
-    torch.testing.assert_close(p.sum(1), torch.ones_like(p[:, 0]), **EXACT)
+    torch.testing.assert_close(process.q_posterior(x_t, x_0, *times(ALL_TIMES)), table, **EXACT)
+    p_x_0 = random_p(len(ALL_TIMES), num_classes, num_classes, num_classes)
+    expected = torch.einsum("bkho,bohw->bkhw", table, p_x_0)  # x_t is the row of the pixel
+    torch.testing.assert_close(process.p_posterior(p_x_0, x_t, *times(ALL_TIMES)), expected, **EXACT)
 
 
 @per_classes
@@ -82,29 +70,17 @@ def test_the_step_to_zero_returns_the_prediction(num_classes: int, sampler: str)
 
 @per_classes
 @pytest.mark.parametrize("eta", ETAS)
-def test_ddim_keeps_the_marginals_for_any_eta(num_classes: int, eta: float) -> None:
+def test_ddim_keeps_the_marginals_and_without_eta_as_many_pixels_as_it_can(num_classes: int, eta: float) -> None:
     process = brute.process(num_classes)
     x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
     e_x_0 = F.one_hot(x_0, num_classes).movedim(-1, 1).double()
     q = process.ddim_posterior(e_x_0, x_t, *times(ALL_TIMES), eta)
-    assert float(q.min()) >= -1e-15
-    torch.testing.assert_close(q.sum(1), torch.ones_like(q[:, 0]), **EXACT)
-    for (s, t), q_s in zip(ALL_TIMES, q, strict=True):
-        marginal = torch.einsum("kto,ot->ok", q_s, brute.forward_matrix(process, 0, t))
-        torch.testing.assert_close(marginal, brute.forward_matrix(process, 0, s), **EXACT)
-
-
-@per_classes
-def test_ddim_without_eta_keeps_as_many_pixels_as_it_can(num_classes: int) -> None:
-    """No process with these marginals, given x_0, keeps x_t more often."""
-    process = brute.process(num_classes)
-    x_t, x_0 = brute.all_pairs(num_classes, len(ALL_TIMES))
-    e_x_0 = F.one_hot(x_0, num_classes).movedim(-1, 1).double()
-    q = process.ddim_posterior(e_x_0, x_t, *times(ALL_TIMES))
     for (s, t), q_s in zip(ALL_TIMES, q, strict=True):
         at_t, at_s = brute.forward_matrix(process, 0, t), brute.forward_matrix(process, 0, s)
-        stays = torch.einsum("kko,ok->o", q_s, at_t)
-        torch.testing.assert_close(stays, torch.minimum(at_s, at_t).sum(1), **EXACT)
+        torch.testing.assert_close(torch.einsum("kto,ot->ok", q_s, at_t), at_s, **EXACT)
+        if eta == 0:  # no process with these marginals keeps x_t more often
+            kept = torch.einsum("kko,ok->o", q_s, at_t)
+            torch.testing.assert_close(kept, torch.minimum(at_s, at_t).sum(1), **EXACT)
 
 
 def test_ddim_with_eta_one_forgets_x_t() -> None:
@@ -178,14 +154,20 @@ def test_q_sample_at_time_zero_is_the_data() -> None:
 
 
 @pytest.mark.parametrize("bits", [-1, 0])
-def test_q_sample_draws_classes_that_exist(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_classes_that_exist_are_drawn(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest uniform number times C must not round up to C."""
     monkeypatch.setattr(noise, "_random_bits", brute.constant_bits(bits))
     for num_classes in range(2, 257):
         process = UniformDiffusion(num_classes, torch.tensor([1.0, 0.0]))
-        x_0 = torch.zeros(1, 1, 1, dtype=torch.int64)
-        x_t = int(process.q_sample(x_0, torch.tensor([1]), torch.zeros(1, dtype=torch.int64)))
-        assert x_t == (num_classes - 1 if bits == -1 else 0)
+        x_0, key = torch.zeros(1, 1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+        x_1, x_T = process.q_sample(x_0, torch.tensor([1]), key), process.sample_prior(key, (1, 1))
+        assert int(x_1) == int(x_T) == (num_classes - 1 if bits == -1 else 0)
+
+
+def test_the_prior_is_uniform() -> None:
+    counts = torch.bincount(brute.process(7).sample_prior(derive_key(torch.arange(4)), (200, 200)).flatten())
+    assert len(counts) == 7
+    assert stats.chisquare(counts).pvalue > 1e-3
 
 
 def test_a_process_is_created_from_its_config() -> None:

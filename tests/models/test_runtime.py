@@ -19,23 +19,14 @@ def logits_of(model: CCDM) -> torch.Tensor:
     return logits
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_auto_is_bfloat16_on_cuda_devices_that_support_it_and_float32_on_cpus(
-    native: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
-    assert resolve_auto(RuntimeOptions(), CUDA).precision == ("bfloat16" if native else "float32")
-    assert resolve_auto(RuntimeOptions(), CPU) == RuntimeOptions(precision="float32", compile=False, channels_last=True)
-
-
-@pytest.mark.parametrize("can_compile", [True, False])
-def test_auto_compiles_on_cuda_where_it_can(can_compile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    monkeypatch.setattr("models.runtime.find_spec", lambda name: object() if can_compile else None)
+@pytest.mark.parametrize("able", [True, False])
+def test_auto_uses_what_a_cuda_device_can_and_float32_on_cpus(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or able)
+    monkeypatch.setattr("models.runtime.find_spec", lambda name: object() if able else None)
     monkeypatch.setattr("models.runtime.shutil.which", lambda name: f"/bin/{name}")
-    assert resolve_auto(RuntimeOptions(), CUDA) == RuntimeOptions(
-        precision="bfloat16", compile=can_compile, channels_last=True
-    )
+    precision = "bfloat16" if able else "float32"
+    assert resolve_auto(RuntimeOptions(), CUDA) == RuntimeOptions(precision=precision, compile=able, channels_last=True)
+    assert resolve_auto(RuntimeOptions(), CPU) == RuntimeOptions(precision="float32", compile=False, channels_last=True)
 
 
 def test_explicit_options_are_kept() -> None:
