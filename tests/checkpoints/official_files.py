@@ -1,6 +1,5 @@
 """Files in the layouts of the official repository."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from tests import golden_rule
 from tests.models import dinos
 
 State = dict[str, Tensor]
-Load = Callable[[Any], dict[str, Any]]
 
 SMALL = UNetConfig(num_classes=2, channel_mult=(1, 2), attention_resolutions=(2,), num_res_blocks=1)
 SMALL_DINO = UNetConfig(
