@@ -10,6 +10,7 @@ evaluation continues where it stopped.
 """
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from evaluation.examples import write_examples
 from evaluation.predictors import model_samples
 from evaluation.published import published_results
 from evaluation.report import write_report
-from evaluation.results import results_contents, to_json
+from evaluation.results import results_contents
 from evaluation.settings import EvalSettings
 from evaluation.tables import as_text, per_image_csv, results_csv
 from models.runtime import apply_runtime_options, resolve_auto
@@ -131,13 +132,18 @@ def write_results(folder: Path, evaluation: Evaluation, results: Sequence[Result
     published = published_results(about["dataset_file"], size, encoder is not None)
     contents = results_contents(results, evaluation.classes, published, about)
     LOGGER.info(as_text(contents))
-    write_text(folder / "results.json", to_json(contents))
+    write_json(folder / "results.json", contents)
     write_text(folder / "results.csv", results_csv(contents))
     write_text(folder / "per_image.csv", per_image_csv(results))
     contents["examples"] = write_examples(evaluation, results[0], folder)
-    write_text(folder / "results.json", to_json(contents))
+    write_json(folder / "results.json", contents)
     write_report(folder)
     draw_samples(folder / "samples.png", evaluation)
+
+
+def write_json(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write plain data, without NaN."""
+    write_text(path, json.dumps(contents, indent=2, allow_nan=False))
 
 
 def draw_samples(path: Path, evaluation: Evaluation) -> None:

@@ -4,19 +4,17 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import AnnotatedDataset
-from datasets.loading import evaluation_batches, evenly_spaced_indices
+from datasets.loading import EvaluationBatch, evaluation_batches, evenly_spaced_indices
 from evaluation.image_metrics import Task, task_metrics
 from evaluation.results import ImageScores
 from utils.distributed import broadcast_from_main, is_main
 from utils.errors import UserError
 from utils.paths import write_text
-
-_ITEMS = 8
 
 
 class ResultCache:
@@ -38,7 +36,7 @@ class ResultCache:
 
     def _open(self, path: Path, fingerprint: str) -> dict[int, ImageScores]:
         header = json.dumps({"fingerprint": fingerprint})
-        lines = _complete_lines(path)
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else []
         kept = lines if lines[:1] == [header] else [header]
         for line in kept[1:]:
             self._remember([ImageScores(**{**row, "size": tuple(row["size"])}) for row in json.loads(line)])
@@ -75,20 +73,12 @@ def fingerprint(task: Task, dependencies: Any) -> str:
 def data_digest(data: AnnotatedDataset, indices: Sequence[int]) -> str:
     """A digest of the number of images and of the images and label maps of a few of `indices`."""
     digest = hashlib.sha256(str(len(data)).encode())
-    for batch in evaluation_batches(data, few(indices), 1, workers=0):
+    for batch in read_few(data, indices):
         for tensor in (batch.images, batch.labels, *batch.original_labels):
             digest.update(str(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def few(indices: Sequence[int]) -> list[int]:
-    """At most eight of the indices, evenly spaced."""
-    return [indices[place] for place in evenly_spaced_indices(len(indices), _ITEMS)]
-
-
-def _complete_lines(path: Path) -> list[str]:
-    """The lines of a file that end with a line break."""
-    if not path.is_file():
-        return []
-    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return lines
+def read_few(data: AnnotatedDataset, indices: Sequence[int]) -> Iterable[EvaluationBatch]:
+    """At most eight of the images, evenly spaced, one by one."""
+    return evaluation_batches(data, [indices[place] for place in evenly_spaced_indices(len(indices), 8)], 1, workers=0)

@@ -21,20 +21,11 @@ from tqdm import tqdm
 from datasets import AnnotatedDataset, KnownDistribution
 from datasets.loading import EvaluationBatch, evaluation_batches, evenly_spaced_indices
 from diffusion import PixelwiseClassifier, SamplingConfig
-from evaluation.cache import ResultCache, data_digest, few, fingerprint
+from evaluation import predictors
+from evaluation.cache import ResultCache, data_digest, fingerprint, read_few
 from evaluation.classes import ClassTable, LabelFiles
 from evaluation.image_metrics import SELECTION, Task, check_annotated, column, compute_metrics
-from evaluation.predictors import (
-    FusedPrediction,
-    FusedPredictor,
-    Predictor,
-    always_empty,
-    fused_label_map,
-    fused_samples,
-    majority_vote,
-    model_samples,
-    oracle,
-)
+from evaluation.predictors import FusedPrediction, FusedPredictor, Predictor
 from evaluation.results import ImageScores, Kind, Result
 from evaluation.settings import EvalSettings
 from models import CCDM
@@ -46,8 +37,8 @@ def task_of(data: AnnotatedDataset) -> Task:
     """How data is scored; a few of the images are read to see whether there are several annotators."""
     if void_class(data) is None:
         return "distribution"
-    batches = evaluation_batches(data, few(range(len(data))), 1, workers=0)
-    return "distribution" if any(batch.labels.shape[1] > 1 for batch in batches) else "segmentation"
+    several = any(batch.labels.shape[1] > 1 for batch in read_few(data, range(len(data))))
+    return "distribution" if several else "segmentation"
 
 
 def void_class(data: AnnotatedDataset) -> int | None:
@@ -59,8 +50,12 @@ def baselines(data: AnnotatedDataset, num_samples: int) -> dict[str, Predictor]:
     """What a model is compared with: predictors that need no model and, if the distribution is known, the oracle."""
     if task_of(data) == "segmentation":
         return {}
-    known = {"oracle": oracle(data, num_samples)} if isinstance(data, KnownDistribution) else {}
-    return {**known, "majority vote": majority_vote(data.num_classes), "always empty": always_empty(data.num_classes)}
+    known = {"oracle": predictors.oracle(data, num_samples)} if isinstance(data, KnownDistribution) else {}
+    return {
+        **known,
+        "majority vote": predictors.majority_vote(data.num_classes),
+        "always empty": predictors.always_empty(data.num_classes),
+    }
 
 
 def score_model(
@@ -82,21 +77,19 @@ def score_model(
         data: a split.
         indices: the images to score.
         num_samples: numbers of samples at which metrics are reported.
-        sampling: steps and sampler.
-        seed: of the noise.
+        sampling, seed, max_batch_size: see `CCDM.sample`.
         strategy: how the samples of a segmentation are fused, see `predictors.fuse`.
-        max_batch_size: label maps per call of the network.
         options: those of `score`, such as `batch_size` and `before_batch`.
 
     Raises:
         UserError: for more steps than the process has, or images without annotations.
     """
     counts, void, sampling = sorted(set(num_samples)), void_class(data), sampling.resolve(model.process)
-    predictor: Predictor | FusedPredictor
+    how = sampling, seed, max_batch_size
     if task_of(data) == "distribution":
-        predictor = model_samples(model, counts[-1], sampling, seed, max_batch_size)
+        predictor: Predictor | FusedPredictor = predictors.model_samples(model, counts[-1], *how)
     else:
-        predictor = fused_samples(model, counts, sampling, seed, max_batch_size, void=void, strategy=strategy)
+        predictor = predictors.fused_samples(model, counts, *how, void=void, strategy=strategy)
     return dataclasses.replace(score(predictor, data, indices, counts, **options), sampling=sampling)
 
 
@@ -112,12 +105,9 @@ def score(
     """Score predictions against the annotations.
 
     Args:
-        predictor: label maps and probabilities, or fused maps for a segmentation.
-        data: a split.
-        indices: the images to score.
-        num_samples: numbers of samples at which metrics are reported, ascending; a predictor that has fewer is scored
-            at the number it has.
-        label_files: receives the label maps of a segmentation at the most samples.
+        predictor: label maps and probabilities or, for a segmentation, fused maps. One with fewer samples than any of
+            `num_samples` is scored at the number it has.
+        label_files: receives the label maps of a segmentation.
         options: those of `evaluate_in_batches`.
     """
     void, task = void_class(data), task_of(data)
@@ -127,13 +117,13 @@ def score(
             check_annotated(batch, void, task)
         start = time.perf_counter()
         prediction = predictor(batch)
-        seconds = time.perf_counter() - start
+        seconds = torch.tensor([time.perf_counter() - start]).double() / len(batch.names)
         if label_files is not None and isinstance(prediction, FusedPrediction):
             truths = batch.original_labels or list(batch.labels)
             for name, maps, truth in zip(batch.names, prediction.maps, truths, strict=True):
-                label_files.write(name, fused_label_map(maps[-1], truth.shape[1:]))
+                label_files.write(name, predictors.fused_label_map(maps[-1], truth.shape[1:]))
         values = compute_metrics(batch, prediction, data.num_classes, void, num_samples)
-        return _image_scores(batch, seconds, values)
+        return _image_scores(batch, {"seconds": seconds.expand(len(batch.names)), **values})
 
     is_done = None if label_files is None else label_files.exist
     images = evaluate_in_batches(data, indices, score_batch, is_done=is_done, **options)
@@ -206,11 +196,9 @@ class Evaluation:
         if self.is_classifier and self.task == "segmentation":
             self.num_samples = [1]  # all samples have the same probabilities
         self.sampling = settings.sampling.resolve(model.process)
-        pairs = itertools.product(dict.fromkeys(settings.sweep.samplers), dict.fromkeys(settings.sweep.steps))
-        self.sweep = [
-            settings.sampling.model_copy(update={"sampler": sampler, "steps": steps}).resolve(model.process)
-            for sampler, steps in pairs
-        ]
+        others = sorted(set(itertools.product(settings.sweep.samplers, settings.sweep.steps)))
+        changes = [{"sampler": sampler, "steps": steps} for sampler, steps in others]
+        self.sweep = [settings.sampling.model_copy(update=change).resolve(model.process) for change in changes]
         if settings.bits_per_pixel and self.classes.void is not None:
             raise UserError("bits_per_pixel: the likelihood is not defined for data with a void class")
 
@@ -254,17 +242,12 @@ class Evaluation:
             images, annotators = batch.images.to(device), batch.labels.to(device).unbind(1)
             bits = torch.stack([self.model.bits_per_pixel(images, labels).cpu() for labels in annotators], 1)
             mean = (bits * batch.present).sum(1) / batch.present.sum(1)
-            return _image_scores(batch, 0.0, {"bits_per_pixel": mean})
+            return _image_scores(batch, {"bits_per_pixel": mean})
 
         options = self._options(folder, "bits per pixel", [])
         scores = evaluate_in_batches(self.data, self.indices, score_batch, **options)
-        per_seed = [
-            [
-                dataclasses.replace(one, values=one.values | bits.values)
-                for one, bits in zip(images, scores, strict=True)
-            ]
-            for images in result.per_seed
-        ]
+        pairs = [zip(images, scores, strict=True) for images in result.per_seed]
+        per_seed = [[dataclasses.replace(one, values=one.values | bits.values) for one, bits in seed] for seed in pairs]
         return dataclasses.replace(result, per_seed=per_seed)
 
     def _options(self, folder: Path, name: str, num_samples: list[int], *made_with: Any) -> dict[str, Any]:
@@ -282,14 +265,9 @@ class Evaluation:
         return data_digest(self.data, self.indices)
 
 
-def _image_scores(batch: EvaluationBatch, seconds: float, values: Mapping[str, Tensor]) -> list[ImageScores]:
+def _image_scores(batch: EvaluationBatch, values: Mapping[str, Tensor]) -> list[ImageScores]:
     columns = {name: numbers.tolist() for name, numbers in values.items()}
-    described = zip(batch.indices.tolist(), batch.names, batch.groups, strict=True)
-    height, width = batch.images.shape[-2:]
-    return [
-        ImageScores(
-            index, name, group, seconds / len(batch.names), (height, width),
-            {column: numbers[row] for column, numbers in columns.items()},
-        )
-        for row, (index, name, group) in enumerate(described)
-    ]  # fmt: skip
+    rows = [{name: numbers[row] for name, numbers in columns.items()} for row in range(len(batch.names))]
+    described = zip(batch.indices.tolist(), batch.names, batch.groups, rows, strict=True)
+    size = batch.images.shape[-2], batch.images.shape[-1]
+    return [ImageScores(index, name, group, size, row) for index, name, group, row in described]

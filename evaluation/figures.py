@@ -1,4 +1,4 @@
-"""Figures of an evaluation: curves over samples and steps, calibration, a confusion matrix."""
+"""Figures of an evaluation: curves over samples and steps, calibration."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-from numpy.typing import NDArray
 
 from metrics import reliability
 
@@ -17,8 +16,6 @@ from metrics import reliability
 _STYLES = [("#0072b2", "o-"), ("#d55e00", "s-"), ("#cc79a7", "^-"), ("#009e73", "D-")]
 _PAPER = ("#000000", "*:")
 _GRID, _INK = "#d9dde2", "#333a42"
-_LONGEST_NAME = 18
-_SIZE = (4.4, 3.1)  # inches: text stays readable if the figure fills the width of a phone
 _STYLE: Any = {
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
@@ -49,7 +46,8 @@ Curves = Mapping[str, Sequence[Point]]
 def curve_figure(curves: Curves, x_label: str, y_label: str, log_y: bool = False) -> Figure:
     """Curves over a logarithmic axis, with their 95 % bands; the name of the paper's begins with "paper"."""
     with matplotlib.rc_context(_STYLE):
-        axes = Figure(figsize=_SIZE, layout="constrained").subplots()
+        figure = Figure(figsize=(4.4, 3.1), layout="constrained")  # inches: readable at the width of a phone
+        axes = figure.subplots()
         _decorate(axes, x_label, y_label)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log" if log_y else "linear")
@@ -58,9 +56,16 @@ def curve_figure(curves: Curves, x_label: str, y_label: str, log_y: bool = False
             x, y, low, high = (np.array(column, dtype=float) for column in zip(*points, strict=True))
             axes.plot(x, y, line, color=colour, label=name)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-        _plain_ticks(axes, sorted({point.x for points in curves.values() for point in points}))
+        ticks = sorted({point.x for points in curves.values() for point in points})
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(axis="x", which="minor", length=0)
+        if log_y:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(ScalarFormatter())
+            axes.yaxis.set_minor_formatter(NullFormatter())
         _legend(axes)
-    return _figure(axes)
+    return figure
 
 
 def calibration_figure(lines: Mapping[str, tuple[Sequence[Sequence[float]], float]]) -> Figure:
@@ -89,35 +94,6 @@ def calibration_figure(lines: Mapping[str, tuple[Sequence[Sequence[float]], floa
     return figure
 
 
-def confusion_figure(shares: NDArray[Any], names: Sequence[str]) -> Figure:
-    """A confusion matrix: the share of each true class (row) for which each class was predicted.
-
-    Args:
-        shares: in [0, 1], C x C; NaN in the row of a class without pixels.
-        names: of the C classes; long ones are shortened.
-    """
-    number = len(names)
-    names = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names]
-    side = min(1.7 + 0.34 * number, 12)
-    font_size = min(8.0, 65 * side / (number + 5))  # points
-    with matplotlib.rc_context(_STYLE):
-        axes = Figure(figsize=(side, side), layout="constrained").subplots()
-        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolor="white", linewidth=0.5)
-        axes.set(aspect="equal", xlabel="predicted class", ylabel="true class")
-        middles = np.arange(number) + 0.5
-        axes.set_xticks(middles, names, rotation=90, fontsize=font_size, parse_math=False)
-        axes.set_yticks(middles, names, fontsize=font_size, parse_math=False)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        axes.invert_yaxis()
-        for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.005:
-                colour = "white" if share > 0.6 else _INK
-                where = column + 0.5, row + 0.5
-                axes.text(*where, f"{100 * share:.0f}", color=colour, ha="center", va="center", size=0.85 * font_size)
-    return _figure(axes)
-
-
 def _decorate(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -127,20 +103,3 @@ def _decorate(axes: Axes, x_label: str, y_label: str) -> None:
 
 def _legend(axes: Axes) -> None:
     axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8.5)
-
-
-def _figure(axes: Axes) -> Figure:
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    return figure
-
-
-def _plain_ticks(axes: Axes, values: Sequence[int]) -> None:
-    """The numbers themselves instead of powers."""
-    axes.set_xticks(list(values), [str(value) for value in values])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", which="minor", length=0)
-    if axes.get_yscale() == "log":
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,8 +1,8 @@
 """The metrics of an evaluation, computed image by image.
 
 A new metric is a function of a `Comparison` (or, for data with one label map per image and a void class, of a
-`FusedComparison`) and an entry of `_METRICS`. A metric whose values change gets a new `version`, so that cached results
-are not used for it.
+`FusedComparison`) and an entry of `_METRICS`. A metric whose values change gets a new `version`, so that cached values
+are not used.
 """
 
 import copy
@@ -13,24 +13,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+import metrics
 from datasets.loading import EvaluationBatch
 from evaluation.predictors import FusedPrediction, Prediction, fused_label_map
-from metrics import (
-    PairwiseIoU,
-    brier_score,
-    calibration_bins,
-    confusion_matrix,
-    dice_of_mean,
-    expected_calibration_error,
-    ged_from,
-    hm_iou_from,
-    iou_of_mean,
-    iou_per_class,
-    label_frequencies,
-    max_dice_matching,
-    mean_iou,
-    normalised_cross_correlation,
-)
 from utils.errors import UserError
 
 Task = Literal["distribution", "segmentation"]
@@ -72,14 +57,19 @@ class Comparison:
         return self.labels, self.samples, self.num_classes, self.present, self.ignore_index
 
     @cached_property
-    def pairs(self) -> PairwiseIoU:
+    def pairs(self) -> metrics.PairwiseIoU:
         """IoU of all pairs of label maps."""
-        return PairwiseIoU.from_labels(*self.maps)
+        return metrics.PairwiseIoU.from_labels(*self.maps)
 
     @cached_property
     def frequencies(self) -> Tensor:
         """Class frequencies among the annotators: B x C x H x W."""
-        return label_frequencies(self.labels, self.num_classes, self.present, self.ignore_index)
+        return metrics.label_frequencies(self.labels, self.num_classes, self.present, self.ignore_index)
+
+    def bins(self, probabilities: Tensor) -> Tensor:
+        """Calibration bins of every image: B x 3 x bins."""
+        pairs = zip(probabilities, self.frequencies, strict=True)
+        return torch.stack([metrics.calibration_bins(p[None], f[None]) for p, f in pairs])
 
 
 class FusedComparison(NamedTuple):
@@ -92,26 +82,28 @@ class FusedComparison(NamedTuple):
     def confusion(self, truths: Sequence[Tensor]) -> Tensor | None:
         """The confusion matrix of every image at the size of its truth: int64, B x C x C; None without truths."""
         matrices = [
-            confusion_matrix(truth.to(maps.device), fused_label_map(maps, truth.shape), len(maps), self.void)
+            metrics.confusion_matrix(truth.to(maps.device), fused_label_map(maps, truth.shape), len(maps), self.void)
             for maps, truth in zip(self.fused, truths, strict=False)
         ]
         return torch.stack(matrices) if matrices else None
 
 
 class Metric(NamedTuple):
-    """A number per image and predictor, or one that is pooled over images.
+    """A metric of predictions.
 
     Attributes:
         name: key in result files.
         title: name in tables and figures.
-        compute: returns one value per image (B), or statistics to pool (B x ...); None if the metric has no meaning for
-            what was predicted.
+        compute: one value per image (B), or statistics to pool (B x ...); None if the metric has no meaning for what
+            was predicted.
         better: 1 if higher is better, -1 if lower, 0 if neither.
         by_num_samples: whether it is reported at every number of samples, rather than once for all samples.
         pool: the metric, given the sum of the statistics over images; None for the mean of the images' values.
         by_class: one value per class, given the same sum.
+        has_interval: whether a bootstrap interval makes sense; that of a biased estimate does not.
         percent: whether it is displayed in percent.
-        task: of the data that it is computed for.
+        decimals: that are displayed.
+        task: of the data that it is computed for; None for both.
         version: changes when the values do.
         definition: shown in the report.
     """
@@ -123,18 +115,17 @@ class Metric(NamedTuple):
     by_num_samples: bool = False
     pool: Callable[[Tensor], Tensor] | None = None
     by_class: Callable[[Tensor], Tensor] | None = None
+    has_interval: bool = True
     percent: bool = False
-    task: Task = "distribution"
+    decimals: int = 4
+    task: Task | None = "distribution"
     version: int = 1
     definition: str = ""
 
 
-def _diversity_samples(c: Comparison) -> Tensor | None:
-    return ged_from(c.pairs).diversity_samples if c.samples.shape[1] > 1 else None
-
-
-def _ncc(c: Comparison) -> Tensor | None:
-    return normalised_cross_correlation(*c.maps) if c.samples.shape[1] > 1 else None
+def _of_several(function: Callable[[Comparison], Tensor]) -> Callable[[Comparison], Tensor | None]:
+    """A metric that has a meaning for several samples only."""
+    return lambda c: function(c) if c.samples.shape[1] > 1 else None
 
 
 def _of_mean(function: Callable[[Comparison], Tensor]) -> Callable[[Comparison], Tensor | None]:
@@ -142,48 +133,48 @@ def _of_mean(function: Callable[[Comparison], Tensor]) -> Callable[[Comparison],
     return lambda c: None if c.from_annotators else function(c)
 
 
-def _bins(probabilities: Tensor, frequencies: Tensor) -> Tensor:
-    return torch.stack([calibration_bins(p[None], f[None]) for p, f in zip(probabilities, frequencies, strict=True)])
-
-
 _METRICS = [
     Metric(
-        "ged", "GED", lambda c: ged_from(c.pairs).ged, -1, by_num_samples=True,
+        "ged", "GED", lambda c: metrics.ged_from(c.pairs).ged, -1, by_num_samples=True,
         definition="2 E d(label, sample) - E d(label, label') - E d(sample, sample'), all ordered pairs, diagonal "
         "included; d is 1 - mean IoU over the classes except background; two empty masks have IoU 1",
     ),
     Metric(
-        "hm_iou", "HM-IoU", lambda c: hm_iou_from(c.pairs), 1, by_num_samples=True,
+        "hm_iou", "HM-IoU", lambda c: metrics.hm_iou_from(c.pairs), 1, by_num_samples=True,
         definition="both sides repeated to their least common multiple, Hungarian matching, mean IoU of the pairs",
     ),
-    Metric("diversity_samples", "Diversity", _diversity_samples, by_num_samples=True),
-    Metric("diversity_labels", "Diversity of annotators", lambda c: ged_from(c.pairs).diversity_labels),
-    Metric("max_dice", "Matched Dice", lambda c: max_dice_matching(*c.maps), 1),
-    Metric("dice_of_mean", "Dice of mean", _of_mean(lambda c: dice_of_mean(*c.maps)), 1),
-    Metric("iou_of_mean", "IoU of mean", _of_mean(lambda c: iou_of_mean(*c.maps)), 1),
-    Metric("ncc", "NCC", _ncc, 1),
-    Metric("brier", "Brier score", _of_mean(lambda c: brier_score(c.probabilities, c.frequencies)), -1),
     Metric(
-        "ece", "ECE of probabilities", _of_mean(lambda c: _bins(c.probabilities, c.frequencies)), -1,
-        pool=expected_calibration_error,
+        "diversity_samples", "Diversity", _of_several(lambda c: metrics.ged_from(c.pairs).diversity_samples),
+        by_num_samples=True, definition="E d(sample, sample'), or E d(label, label') of the annotators",
+    ),
+    Metric("diversity_labels", "Diversity of annotators", lambda c: metrics.ged_from(c.pairs).diversity_labels),
+    Metric("max_dice", "Matched Dice", lambda c: metrics.max_dice_matching(*c.maps), 1),
+    Metric("dice_of_mean", "Dice of mean", _of_mean(lambda c: metrics.dice_of_mean(*c.maps)), 1),
+    Metric("iou_of_mean", "IoU of mean", _of_mean(lambda c: metrics.iou_of_mean(*c.maps)), 1),
+    Metric("ncc", "NCC", _of_several(lambda c: metrics.normalised_cross_correlation(*c.maps)), 1),
+    Metric("brier", "Brier score", _of_mean(lambda c: metrics.brier_score(c.probabilities, c.frequencies)), -1),
+    Metric(
+        "ece", "ECE of probabilities", _of_mean(lambda c: c.bins(c.probabilities)), -1,
+        pool=metrics.expected_calibration_error, has_interval=False,
         definition="10 equal bins over all pixels and classes, against the annotators' frequencies",
     ),
     Metric(
         "ece_samples", "ECE of samples",
-        _of_mean(lambda c: _bins(label_frequencies(c.samples, c.num_classes), c.frequencies)), -1,
-        pool=expected_calibration_error,
+        _of_mean(lambda c: c.bins(metrics.label_frequencies(c.samples, c.num_classes))), -1,
+        pool=metrics.expected_calibration_error, has_interval=False,
     ),
-    Metric("bits_per_pixel", "Bits per pixel, upper bound", lambda c: None, -1),  # see evaluate.bits_per_pixel
+    Metric("bits_per_pixel", "Bits per pixel, upper bound", lambda c: None, -1),  # this and the next: see evaluate.py
+    Metric("seconds", "Seconds per image", lambda c: None, -1, has_interval=False, decimals=3, task=None),
     Metric(
-        "miou", "Mean IoU", lambda c: c.confusion(list(c.batch.labels[:, 0])), 1, True, mean_iou, iou_per_class,
-        percent=True, task="segmentation",
-        definition="TP / (TP + FP + FN) of one confusion matrix over all images, without pixels whose true class "
-        "is void, averaged over the classes that occur; at the size of the network's images, as in the paper",
+        "miou", "Mean IoU", lambda c: c.confusion(list(c.batch.labels[:, 0])), 1, by_num_samples=True,
+        pool=metrics.mean_iou, by_class=metrics.iou_per_class, percent=True, decimals=2, task="segmentation",
+        definition="TP / (TP + FP + FN) of one confusion matrix over all images, without pixels whose true class is "
+        "void, averaged over the classes that occur; at the size of the network's images, as in the paper",
     ),
     Metric(
         "miou_original", "Mean IoU, original size",
-        lambda c: c.confusion([labels[0] for labels in c.batch.original_labels]), 1, True, mean_iou, iou_per_class,
-        percent=True, task="segmentation",
+        lambda c: c.confusion([labels[0] for labels in c.batch.original_labels]), 1, by_num_samples=True,
+        pool=metrics.mean_iou, by_class=metrics.iou_per_class, percent=True, decimals=2, task="segmentation",
         definition="the same against labels at their original size: fused maps are resized bilinearly, then arg max",
     ),
 ]  # fmt: skip
@@ -197,7 +188,7 @@ SELECTION: dict[Task, list[str]] = {"distribution": ["ged", "hm_iou"], "segmenta
 
 def task_metrics(task: Task) -> list[Metric]:
     """The metrics of a task."""
-    return [metric for metric in METRICS.values() if metric.task == task]
+    return [metric for metric in METRICS.values() if metric.task in (task, None)]
 
 
 def column(name: str, num_samples: int | None) -> str:
@@ -223,18 +214,16 @@ def compute_metrics(
         compared = {n: FusedComparison(batch, fused, void) for n, fused in maps}
         whole = {None: list(compared.values())[-1]}
     else:
-        task, available = "distribution", prediction.labels.shape[1]
-        comparison = Comparison(batch, prediction, num_classes, void)
+        task, whole = "distribution", {None: Comparison(batch, prediction, num_classes, void)}
+        available = prediction.labels.shape[1]
         counts = [n for n in num_samples if n <= available] or [available]
-        compared = {n: comparison.first(n) for n in counts}
-        whole = {None: comparison}
-    values: dict[str, Tensor] = {}
-    for metric in task_metrics(task):
-        for n, part in (compared if metric.by_num_samples else whole).items():
-            computed = metric.compute(part)
-            if computed is not None:
-                values[column(metric.name, n)] = computed
-    return values
+        compared = {n: whole[None].first(n) for n in counts}
+    values = {
+        column(metric.name, n): metric.compute(part)
+        for metric in task_metrics(task)
+        for n, part in (compared if metric.by_num_samples else whole).items()
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def check_annotated(batch: EvaluationBatch, void: int, task: Task) -> None:

@@ -106,7 +106,6 @@ def always_empty(num_classes: int) -> Predictor:
 
 
 def _votes(probabilities: Tensor) -> Tensor:
-    """One-hot maps of the most probable class."""
     return torch.zeros_like(probabilities).scatter_(1, probabilities.argmax(1, keepdim=True), 1)
 
 
@@ -119,19 +118,17 @@ def fuse(
 ) -> Tensor:
     """Fuse the first n samples of every image, for every n of `num_samples`, from one set of samples.
 
-    Chunks are summed as they arrive: the samples between one n and the next share a map, so that memory does not grow
-    with the number of samples.
+    The samples between one n and the next share a map, so that memory does not grow with the number of samples.
 
     Args:
-        chunks: the samples, in any order.
-        num_images: B.
+        chunks: the samples of B = `num_images` images, in any order.
         num_samples: numbers of samples, ascending.
         void: class that must not be predicted.
         strategy: "confidence", the mean of the probabilities; or "majority", the share of the samples in which a class
             is the most probable one.
 
     Returns:
-        Values in [0, 1], and -1 for `void`, which is excluded before any arg max: B x len(num_samples) x C x H x W.
+        Values in [0, 1], and -1 for `void`: B x len(num_samples) x C x H x W.
     """
     parts: Tensor | None = None
     for chunk in chunks:
@@ -152,14 +149,10 @@ def fuse(
 
 
 def fused_label_map(fused: Tensor, size: Sequence[int]) -> Tensor:
-    """The most probable class of every pixel at height and width `size`; in a tie, the lowest.
-
-    Args:
-        fused: C x H x W, see `fuse`; resized bilinearly before the arg max.
-        size: height and width.
+    """The most probable class (in a tie, the lowest) of a fused map, C x H x W, resized bilinearly before the arg max.
 
     Returns:
-        int64, height x width.
+        int64, of height and width `size`.
     """
     if fused.shape[1:] != tuple(size):
         fused = functional.interpolate(fused[None], tuple(size), mode="bilinear", align_corners=False)[0]

@@ -23,7 +23,7 @@ _CITYSCAPES = {
 
 
 def published_results(dataset_file: str, size: tuple[int, int], with_encoder: bool) -> dict[str, Any] | None:
-    """The paper's results on a dataset as in `results.json`: name, note and metrics; None if there are none.
+    """The paper's results on a dataset in the form of those in `results.json`, with a `note`; None if there are none.
 
     Results on Cityscapes depend on the height and width of the network's images, and on whether it has a DINO encoder.
     """
@@ -35,6 +35,7 @@ def published_results(dataset_file: str, size: tuple[int, int], with_encoder: bo
         name, values, note = _LIDC[dataset_file]
     else:
         return None
-    rows = [(metric, n, mean) for metric, means in values.items() for n, mean in means.items()]
-    metrics = [{"metric": metric, "num_samples": n, "mean": mean} for metric, n, mean in rows]
-    return {"name": name, "note": note, "metrics": metrics}
+    cells = [(metric, n, mean) for metric, means in values.items() for n, mean in means.items()]
+    rows = [{"metric": metric, "num_samples": n, "mean": mean} for metric, n, mean in cells]
+    counts = sorted({n for _, n, _ in cells})
+    return {"name": f"paper, {name}", "kind": "paper", "num_samples": counts, "metrics": rows, "note": note}

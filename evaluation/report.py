@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from evaluation import tables
-from evaluation.figures import Curves, Point, calibration_figure, confusion_figure, curve_figure
+from evaluation.figures import Curves, Point, calibration_figure, curve_figure
 from evaluation.image_metrics import METRICS
 from evaluation.tables import Contents, headline, number, of_kind
 from utils.errors import UserError, corrupt_file_as_user_error, run_script
@@ -62,7 +62,7 @@ def render_report(contents: Contents, folder: Path) -> str:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(metrics=METRICS, tables=tables, flat=flat)
-    model, is_segmentation = headline(contents), contents["task"] == "segmentation"
+    model = headline(contents)
     examples = [_example(contents, entry, folder) for entry in contents["examples"]]
     return environment.get_template("report.html.j2").render(
         contents=contents,
@@ -70,9 +70,7 @@ def render_report(contents: Contents, folder: Path) -> str:
         n=model["num_samples"][-1],
         settings=contents["settings"],
         by_class=tables.by_class(contents, model["num_samples"][-1:]),
-        mistakes=tables.mistakes(contents) if is_segmentation else [],
-        matrix=_matrix(contents) if is_segmentation else None,
-        calibration=None if is_segmentation else _calibration(contents),
+        calibration=_calibration(contents) if contents["task"] == "distribution" else None,
         samples_curves=_curves_over_samples(contents),
         steps_curves=_curves_over_steps(contents),
         colours=dict(zip(contents["classes"]["names"], contents["classes"]["colours"], strict=True)),
@@ -84,16 +82,18 @@ def render_report(contents: Contents, folder: Path) -> str:
 def _curves(
     contents: Contents, names: Sequence[str], points: Sequence[tuple[str, int, Contents, int]], over: str
 ) -> list[Picture]:
-    """A figure per metric, or of the seconds per image; each of `points` has a curve, x, and a result and its n."""
+    """A figure per metric; each of `points` has the name of a curve, x, a result, and its number of samples."""
     pictures = []
     for name in names if points else []:
         curves: dict[str, list[Point]] = {}
+        scale, unit = (100, ", %") if METRICS[name].percent else (1, "")
         for curve, x, result, n in points:
-            row = {"mean": result["seconds_per_image"]} if name == "seconds" else number(result, name, n)
+            row = number(result, name, n if METRICS[name].by_num_samples else None)
             if row is not None:
-                curves.setdefault(curve, []).append(Point(x, row["mean"], row.get("low"), row.get("high")))
-        title = "Seconds per image" if name == "seconds" else tables.title(contents, name)
-        figure = curve_figure(curves, over.removeprefix("the "), title, log_y=name == "seconds")
+                ends = [None if row.get(end) is None else scale * row[end] for end in ("low", "high")]
+                curves.setdefault(curve, []).append(Point(x, scale * row["mean"], *ends))
+        title = tables.title(contents, name)
+        figure = curve_figure(curves, over.removeprefix("the "), title + unit, log_y=name == "seconds")
         pictures.append(as_svg(figure, f"{title} over {over}: {in_words(curves)}", f"{title} over {over}"))
     return pictures
 
@@ -102,11 +102,8 @@ def _curves_over_samples(contents: Contents) -> list[Picture]:
     """The headline metrics over the number of samples, if there are several; the paper's last."""
     if len(headline(contents)["num_samples"]) < 2:
         return []
-    results = [result for result in of_kind(contents, "model", "baseline") if len(result["num_samples"]) > 1]
+    results = [result for result in of_kind(contents, "model", "baseline", "paper") if len(result["num_samples"]) > 1]
     points = [(result["name"], n, result, n) for result in results for n in result["num_samples"]]
-    published = contents["published"]
-    counts = sorted({row["num_samples"] for row in published["metrics"]}) if published else []
-    points += [(f"paper, {published['name']}", n, published, n) for n in counts]
     return _curves(contents, tables.headline_metrics(contents), points, "the number of samples")
 
 
@@ -132,15 +129,6 @@ def _calibration(contents: Contents) -> Picture:
     words = "; ".join(f"{name}: ECE {error:.4f}" for name, (_, error) in lines.items())
     caption = "Reliability in ten equal bins of probability; below, the share of pixels and classes in each bin"
     return as_svg(calibration_figure(lines), f"Reliability diagram: {words}", caption)
-
-
-def _matrix(contents: Contents) -> Picture:
-    figure = confusion_figure(tables.confusion_shares(contents), tables.evaluated_classes(contents))
-    caption = (
-        "For the pixels of each true class, the percentage for which each class was predicted, at the size of the "
-        "network's images; a row without numbers belongs to a class without pixels"
-    )
-    return as_svg(figure, f"Confusion matrix. {'; '.join(tables.mistakes(contents))}", caption)
 
 
 def _example(contents: Contents, entry: Contents, folder: Path) -> dict[str, Any]:

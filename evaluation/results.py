@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from diffusion.samplers import SamplingConfig
 from evaluation.classes import ClassTable
@@ -48,7 +47,6 @@ class ImageScores:
         index: position in the dataset.
         name: of the image.
         group: images of one group (patient) are not independent.
-        seconds: wall time of the prediction.
         size: height and width of the prediction.
         values: by `image_metrics.column`, a number or, for metrics that are pooled over images, nested lists.
     """
@@ -56,7 +54,6 @@ class ImageScores:
     index: int
     name: str
     group: int
-    seconds: float
     size: tuple[int, int]
     values: dict[str, Any]
 
@@ -101,11 +98,6 @@ class Result:
             if column(metric.name, n) in self.images[0].values
         ]
 
-    @property
-    def seconds(self) -> Values:
-        """Wall time of the prediction of every image, averaged over the seeds."""
-        return np.mean([[scores.seconds for scores in images] for images in self.per_seed], axis=0)
-
     def statistics(self, name: str, num_samples: int | None = None) -> Values:
         """What was computed for a metric: seeds x images, and more axes if it is pooled over images."""
         key = column(name, num_samples)
@@ -127,10 +119,12 @@ class Result:
 
     def interval(self, name: str, num_samples: int | None = None) -> Interval:
         """`mean` with its 95 % bootstrap interval; images of one group are drawn together."""
-        groups = [scores.group for scores in self.images]
-        if METRICS[name].pool is None:
+        metric, groups = METRICS[name], [scores.group for scores in self.images]
+        if not metric.has_interval:
+            return Interval(self.mean(name, num_samples), math.nan, math.nan)
+        if metric.pool is None:
             return bootstrap_interval(self.values(name, num_samples), groups)
-        return pooled_interval(METRICS[name], self.statistics(name, num_samples), groups)
+        return pooled_interval(metric, self.statistics(name, num_samples), groups)
 
     def minus(self, other: "Result", name: str, num_samples: int) -> Interval:
         """The difference of a metric from another result on the same images, with its paired interval."""
@@ -172,12 +166,15 @@ def _pooled(metric: Metric, statistics: Values, num_axes: int) -> Values:
 def results_contents(
     results: Sequence[Result], classes: ClassTable, published: Mapping[str, Any] | None, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The contents of `results.json`: `about` (settings and checkpoint), protocol, versions and results."""
+    """The contents of `results.json`: `about` (settings and checkpoint), protocol, versions and results.
+
+    NaN, as in the interval of a single image, becomes None.
+    """
     task = results[0].task
     sweep = [result for result in results if result.kind == "sweep" and task == "distribution"]
     most_steps = max(sweep, key=lambda result: (result.sampling and result.sampling.steps) or 0, default=None)
     definitions = {metric.name: metric.definition for metric, _ in results[0].metrics if metric.definition}
-    contents: dict[str, Any] = {
+    contents = {
         **about,
         "task": task,
         "classes": {"names": classes.names, "colours": classes.colours.tolist(), "void": classes.void},
@@ -191,12 +188,8 @@ def results_contents(
         "results": [_as_dict(result, classes, most_steps) for result in results],
         "examples": [],
     }
-    return contents
-
-
-def to_json(contents: Mapping[str, Any]) -> str:
-    """The text of `results.json`; NaN, as in the interval of a single image, becomes null."""
-    return json.dumps(_without_nan(contents), indent=2, allow_nan=False)
+    plain: dict[str, Any] = json.loads(json.dumps(contents), parse_constant=lambda constant: None)
+    return plain
 
 
 def _as_dict(result: Result, classes: ClassTable, most_steps: Result | None) -> dict[str, Any]:
@@ -208,7 +201,6 @@ def _as_dict(result: Result, classes: ClassTable, most_steps: Result | None) -> 
         "num_images": len(result.images),
         "num_samples": result.num_samples,
         "size": result.images[0].size,
-        "seconds_per_image": float(result.seconds.mean()),
         "metrics": [_metric_as_dict(result, classes, metric, n) for metric, n in result.metrics],
         "differences": [
             {"metric": name, "minus": most_steps.name, **result.minus(most_steps, name, first)._asdict()}
@@ -232,15 +224,7 @@ def _metric_as_dict(result: Result, classes: ClassTable, metric: Metric, n: int 
         "std_over_seeds": float(seeds.std(ddof=1)) if len(seeds) > 1 else None,
     }
     if metric.by_class is not None:
-        sums: list[Tensor] = list(torch.from_numpy(result.statistics(metric.name, n).sum(1)))
+        sums = torch.from_numpy(result.statistics(metric.name, n).sum(1))
         values = torch.stack([metric.by_class(seed) for seed in sums]).nanmean(0).tolist()
         row["classes"] = {classes.names[label]: values[label] for label in classes.evaluated}
     return row
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

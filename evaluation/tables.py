@@ -42,13 +42,9 @@ class Table(NamedTuple):
 
 
 def of_kind(contents: Contents, *kinds: str) -> list[Contents]:
-    """The results of some kinds; those of a sweep by sampler and steps."""
-    results = [result for result in contents["results"] if result["kind"] in kinds]
-    return (
-        sorted(results, key=lambda r: (r["sampling"]["sampler"], r["sampling"]["steps"]))
-        if kinds == ("sweep",)
-        else results
-    )
+    """The results of some kinds; `contents["published"]` is of the kind "paper"."""
+    published = [contents["published"]] if contents["published"] is not None else []
+    return [result for result in [*contents["results"], *published] if result["kind"] in kinds]
 
 
 def headline(contents: Contents) -> Contents:
@@ -61,12 +57,10 @@ def headline_metrics(contents: Contents) -> list[str]:
     return [name for name in _metrics([headline(contents)], by_num_samples=True) if METRICS[name].better]
 
 
-def number(result: Contents | None, name: str, num_samples: int | None = None) -> Contents | None:
-    """A metric with `mean`, `low` and `high` of a result, or the paper's; None if it has no meaning or is not known."""
-    rows = [] if result is None else result["metrics"]
-    return next(
-        (r for r in rows if (r["metric"], r["num_samples"], r["mean"] is None) == (name, num_samples, False)), None
-    )
+def number(result: Contents, name: str, num_samples: int | None = None) -> Contents | None:
+    """A metric of a result, with `mean` and perhaps `low` and `high`; None if it has no meaning or is not known."""
+    rows = [row for row in result["metrics"] if (row["metric"], row["num_samples"]) == (name, num_samples)]
+    return rows[0] if rows and rows[0]["mean"] is not None else None
 
 
 def title(contents: Contents, name: str) -> str:
@@ -75,38 +69,33 @@ def title(contents: Contents, name: str) -> str:
     return f"Mean IoU, {height} {_TIMES} {width}" if name == "miou" else METRICS[name].title
 
 
-def cell(name: str, row: Contents | None, digits: int | None = None) -> Cell:
-    """A metric, or seconds, with its interval; a dash if there is none."""
+def cell(name: str, row: Contents | None, decimals: int | None = None) -> Cell:
+    """A metric with its interval; a dash if there is none."""
     if row is None or row["mean"] is None:
         return Cell(DASH)
-    percent = name in METRICS and METRICS[name].percent
-    scale, decimals, ends = (100, 2, 2) if percent else (1, 3 if name == "seconds" else 4, 3)
+    scale, ends = (100, 2) if METRICS[name].percent else (1, 3)
     low, high = row.get("low"), row.get("high")
     interval = "" if low is None or high is None else f"[{scale * low:.{ends}f}, {scale * high:.{ends}f}]"
-    return Cell(f"{scale * row['mean']:.{decimals if digits is None else digits}f}", interval)
+    return Cell(f"{scale * row['mean']:.{METRICS[name].decimals if decimals is None else decimals}f}", interval)
 
 
-def published_cell(contents: Contents, name: str, num_samples: int) -> Cell:
-    """The paper's value of a metric, with the paper's decimals."""
-    return cell(name, number(contents["published"], name, num_samples), 1 if METRICS[name].percent else 3)
+def result_cell(result: Contents, name: str, num_samples: int | None = None) -> Cell:
+    """A metric of a result; the paper's with the paper's decimals."""
+    decimals = METRICS[name].decimals - 1 if result["kind"] == "paper" else None
+    return cell(name, number(result, name, num_samples), decimals)
 
 
 def by_num_samples(contents: Contents) -> Table:
-    """The metrics that depend on the number of samples: a row per predictor and number, then annotators and paper."""
-    results, published = of_kind(contents, "model", "baseline"), contents["published"]
-    names = _metrics(results, by_num_samples=True)
-    groups = []
-    for result in results:
-        rows = [[Cell(str(n)), *(cell(name, number(result, name, n)) for name in names)] for n in result["num_samples"]]
+    """The metrics that depend on the number of samples, a row per number: of predictors, annotators and paper."""
+    results = of_kind(contents, "model", "baseline")
+    names, groups = _metrics(results, by_num_samples=True), []
+    for result in results + of_kind(contents, "paper"):
+        rows = [[Cell(str(n)), *(result_cell(result, name, n) for name in names)] for n in result["num_samples"]]
         groups.append(Group(result["name"], result["kind"], rows))
     diversity = number(headline(contents), "diversity_labels")
     if diversity is not None:
         cells = [cell(name, diversity if name == "diversity_samples" else None) for name in names]
-        groups.append(Group("annotators", "", [[Cell(DASH), *cells]]))
-    if published is not None:
-        counts = sorted({row["num_samples"] for row in published["metrics"]})
-        rows = [[Cell(str(n)), *(published_cell(contents, name, n) for name in names)] for n in counts]
-        groups.append(Group(f"paper, {published['name']}", "paper", rows))
+        groups.insert(len(results), Group("annotators", "", [[Cell(DASH), *cells]]))
     return Table("Results by number of samples", ["Predictor", "n", *(title(contents, name) for name in names)], groups)
 
 
@@ -114,8 +103,7 @@ def over_all_samples(contents: Contents) -> Table:
     """The metrics that are computed once, from all samples: a row per metric, a column per predictor."""
     results = of_kind(contents, "model", "baseline")
     names = [name for name in _metrics(results, by_num_samples=False) if name != "diversity_labels"]
-    rows = {METRICS[name].title: [cell(name, number(result, name)) for result in results] for name in names}
-    rows["Seconds per image"] = [cell("seconds", {"mean": result["seconds_per_image"]}) for result in results]
+    rows = {METRICS[name].title: [result_cell(result, name) for result in results] for name in names}
     groups = [Group(name, "", [cells]) for name, cells in rows.items()]
     return Table("Metrics of all samples", ["Metric", *(result["name"] for result in results)], groups)
 
@@ -127,9 +115,9 @@ def sweep(contents: Contents) -> Table | None:
     if not results:
         return None
     for result in results:
-        cells = [cell(name, number(result, name, result["num_samples"][0])) for name in names]
+        cells = [result_cell(result, name, result["num_samples"][0]) for name in names]
         cells += [cell(row["metric"], row) for row in result["differences"]]
-        cells.append(cell("seconds", {"mean": result["seconds_per_image"]}))
+        cells.append(result_cell(result, "seconds"))
         sampling = result["sampling"]
         group = groups.setdefault(sampling["sampler"], Group(sampling["sampler"], "sweep", []))
         group.rows.append([Cell(str(sampling["steps"])), *cells])
@@ -215,7 +203,6 @@ def per_image_csv(results: Sequence[Result]) -> str:
     lines: list[dict[str, Any]] = []
     for result in results:
         columns = {column(metric.name, n): result.values(metric.name, n).tolist() for metric, n in result.metrics}
-        columns = {"seconds": result.seconds.tolist(), **columns}
         for place, image in enumerate(result.images):
             about = {"predictor": result.name, "index": image.index, "name": image.name, "group": image.group}
             lines.append(about | {name: values[place] for name, values in columns.items()})

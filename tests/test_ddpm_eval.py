@@ -37,9 +37,10 @@ def evaluate(checkpoint: Path, output: Path, *changes: str) -> dict[str, Any]:
 
 
 def lines(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every result by its name, its metrics by theirs."""
+    """Every result by its name, its metrics by theirs, without the time."""
     return {
-        line["name"]: {"num_images": line["num_images"], **{row["metric"]: row for row in line["metrics"]}}
+        line["name"]: {"num_images": line["num_images"]}
+        | {row["metric"]: row for row in line["metrics"] if row["metric"] != "seconds"}
         for line in results["results"]
     }
 

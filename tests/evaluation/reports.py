@@ -16,7 +16,7 @@ from PIL import Image
 from evaluation import EvalSettings, Evaluation, Result
 from evaluation.examples import write_examples
 from evaluation.report import render_report
-from evaluation.results import results_contents, to_json
+from evaluation.results import results_contents
 from models import CCDM
 
 NONE = "\N{EN DASH}"
@@ -106,7 +106,7 @@ class Evaluated:
         }
         contents = results_contents(self.results, self.evaluation.classes, None, about)
         contents["examples"] = write_examples(self.evaluation, self.results[0], folder)
-        self.contents: dict[str, Any] = json.loads(to_json(contents))
+        self.contents: dict[str, Any] = json.loads(json.dumps(contents, allow_nan=False))
 
     def render(self, **changes: Any) -> str:
         """The report, with other contents where `changes` say so."""

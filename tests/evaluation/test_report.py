@@ -19,7 +19,7 @@ from evaluation.examples import ranked, segmentation_images, trajectory
 from evaluation.predictors import fused_label_map, fused_samples
 from evaluation.published import published_results
 from evaluation.report import write_report
-from evaluation.tables import as_text
+from evaluation.tables import as_text, results_csv
 from models import CCDM
 from tests import tiny
 from tests.evaluation.data import HOSTILE
@@ -122,7 +122,7 @@ def test_table_of_the_sweep_holds_the_numbers_of_results_json(either: Evaluated)
     for row, result in zip(rows, sweep, strict=True):
         metrics = either.rows(result["name"])
         numbers = [in_words(metrics[name, 1]) for name in names] + [in_words(d) for d in result["differences"]]
-        seconds = f"{result['seconds_per_image']:.3f}"
+        seconds = f"{metrics['seconds', None]['mean']:.3f}"
         assert row[-2 - len(numbers) :] == [str(result["sampling"]["steps"]), *numbers, seconds]
     assert ("from ancestral 5, image by image" in either.page.text) == is_distribution
     assert [d["mean"] for d in sweep[1]["differences"]] == ([0, 0] if is_distribution else [])
@@ -139,12 +139,14 @@ def test_confusion_matrix_of_results_json_gives_its_ious(segmented: Evaluated) -
         shares = matrix[true] / matrix[true].sum()
         worst = int(np.argmax(shares * (np.arange(3) != true)))
         assert f"{names[true]} is taken for {names[worst]} ({100 * shares[worst]:.0f} %)" in segmented.page.text
+        (row,) = (row for row in segmented.page.tables["Confusion matrix"] if row[0] == names[true])
+        assert row[1:] == [f"{100 * share:.0f}" if share >= 0.005 else "" for share in shares]
 
 
 def test_terminal_shows_the_same_tables(either: Evaluated) -> None:
     printed = [line.split() for line in as_text(either.contents).splitlines()]
     for table, rows in either.page.tables.items():
-        if table and table != "IoU by class":
+        if table not in ("", "IoU by class", "Confusion matrix"):
             for row in rows:
                 assert any(" ".join(row).split() == words[-len(" ".join(row).split()) :] for words in printed), row
 
@@ -174,8 +176,9 @@ def test_results_of_the_paper_are_shown_with_what_differs(evaluated: Evaluated, 
     (alt,) = (picture["alt"] for picture in page.all("img") if picture["alt"].startswith("HM-IoU over the number"))
     assert alt.endswith("; paper, LIDCv1 0.623 at 16, 0.631 at 32")
 
+    paper = {"name": "paper, Streets", "kind": "paper", "num_samples": [1, 4], "note": "On 500 images."}
     metrics = [{"metric": "miou", "num_samples": n, "mean": mean} for n, mean in ((1, 0.532), (4, 0.56))]
-    page = Page(segmented.render(published={"name": "Streets", "note": "On 500 images.", "metrics": metrics}))
+    page = Page(segmented.render(published={**paper, "metrics": metrics}))
     rows = page.tables["Results by number of samples"]
     assert rows[-2:] == [["paper, Streets", "1", "53.2", NONE], ["4", "56.0", NONE]]
     assert page.text.count("paper, Streets 56.0") == 1  # only at the size of the network's images
@@ -248,7 +251,7 @@ def test_pictures_have_descriptions_and_their_true_size(evaluated: Evaluated) ->
         "Reliability diagram",
     ]
     assert f"{evaluated.results[0].mean('ged', 2):.3f} at 2" in curves[0]
-    sweep = {result.name: float(result.seconds.mean()) for result in evaluated.results if result.kind == "sweep"}
+    sweep = {result.name: result.mean("seconds") for result in evaluated.results if result.kind == "sweep"}
     seconds = [
         f"{sampler} " + ", ".join(f"{sweep[f'{sampler} {n}']:.3f} at {n}" for n in (2, 5))
         for sampler in ("ancestral", "ddim")
@@ -336,7 +339,7 @@ def test_absent_annotators_and_large_images(evaluated: Evaluated, tmp_path: Path
     ],
 )
 def test_images_are_ranked_by_ged(values: list[float], number: int, expected: dict[str, list[int]]) -> None:
-    images = [ImageScores(index, "", 0, 0.0, (1, 1), {"ged_1": value}) for index, value in enumerate(values)]
+    images = [ImageScores(index, "", 0, (1, 1), {"ged_1": value}) for index, value in enumerate(values)]
     assert ranked(Result("distribution", [images], [1]), number) == expected
 
 
@@ -360,7 +363,9 @@ def test_trajectory_goes_from_noise_to_the_first_sample(evaluated_with: Evaluate
 
 def test_single_image_has_no_interval_and_no_nan(evaluated_with: Evaluate, segmented_with: Evaluate) -> None:
     for run in (evaluated_with, segmented_with):
-        page = run(dataset_val_max_size=1, num_samples=[2], n_validation_images=0).page
+        single = run(dataset_val_max_size=1, num_samples=[2], n_validation_images=0)
+        page = single.page
+        assert "nan" not in as_text(single.contents) + results_csv(single.contents)
         assert re.search(r"\bnan\b", page.text, re.IGNORECASE) is None
         assert "[" not in page.tables["Results by number of samples"][1][2]
         assert section_ids(page) in (["results", "calibration", "protocol"], ["results", "classes", "protocol"])
@@ -368,7 +373,9 @@ def test_single_image_has_no_interval_and_no_nan(evaluated_with: Evaluate, segme
 
 def test_class_that_does_not_occur_has_a_dash(segmented: Evaluated) -> None:
     name, model = segmented.evaluation.classes.names[1], segmented.contents["results"][0]
-    metrics = [{**row, "classes": {**row["classes"], name: None}} for row in model["metrics"]]
+    metrics = [
+        row | {"classes": {**row["classes"], name: None}} if "classes" in row else row for row in model["metrics"]
+    ]
     page = Page(segmented.render(results=[{**model, "metrics": metrics}]))
     assert page.tables["IoU by class"][2] == [name, "0.00", NONE, NONE]
 
