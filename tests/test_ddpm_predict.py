@@ -121,7 +121,6 @@ def test_classifier_draws_every_pixel_in_one_step_by_default(pictures: Path, tmp
     assert (areas["steps"], areas["last_step"], areas["num_samples"]) == (1, "draw", 16)
     labels = samples(tmp_path / "out" / "x")
     assert not np.array_equal(labels[0], labels[1])
-    assert "has 1 time steps" in refusal(path, pictures, "--steps", 25, "--out", tmp_path / "no")
 
 
 def test_model_with_a_network_of_the_users_own_predicts_if_it_is_named(
