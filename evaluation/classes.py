@@ -127,13 +127,15 @@ class LabelFiles:
         return self._folder / "predictions_in_colour" / _city(name) / f"{name}_pred_color.png"
 
 
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write H x W or H x W x 3 bytes.
+def write_png(path: Path, pixels: NDArray[np.uint8], palette: Palette | None = None) -> None:
+    """Write H x W bytes, with or without a palette (N x 3), or H x W x 3 bytes.
 
     Raises:
         UserError: if the file cannot be written.
     """
     picture: Any = Image.fromarray(pixels)
+    if palette is not None:
+        picture.putpalette(palette.tobytes())
     write_atomically(path, lambda temporary: picture.save(temporary, format="png"))
 
 

@@ -7,10 +7,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from evaluation.classes import ClassTable
+from evaluation.classes import ClassTable, write_png
 from models import Samples
 from prediction.panel import panel
 from prediction.summary import Summary
@@ -49,11 +48,11 @@ def write_outputs(
     colours, heat = classes.colours, matplotlib.colormaps["magma"](np.arange(256), bytes=True)[:, :3]
 
     for number, sample in enumerate(summary.samples.numpy(), start=1):
-        _write_picture(folder / "samples" / f"{number:02d}.png", sample, colours)
-    _write_picture(folder / "majority.png", summary.majority(classes.void).numpy(), colours)
+        write_png(folder / "samples" / f"{number:02d}.png", sample, colours)
+    write_png(folder / "majority.png", summary.majority(classes.void).numpy(), colours)
     for label in classes.shown:
-        _write_picture(folder / f"probability_{classes.file_name(label)}.png", _to_bytes(probabilities[label]))
-    _write_picture(folder / "entropy.png", _to_bytes(entropy / np.log2(len(probabilities))), heat)
+        write_png(folder / f"probability_{classes.file_name(label)}.png", _to_bytes(probabilities[label]))
+    write_png(folder / "entropy.png", _to_bytes(entropy / np.log2(len(probabilities))), heat)
 
     def write_arrays(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a path, NumPy would append .npz to it
@@ -65,13 +64,6 @@ def write_outputs(
     areas = {**about, **summary.statistics(classes)}
     write_text(folder / "areas.json", json.dumps(areas, indent=2) + "\n")
     return areas
-
-
-def _write_picture(path: Path, pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> None:
-    picture: Any = Image.fromarray(pixels)
-    if palette is not None:
-        picture.putpalette(palette.tobytes())
-    write_atomically(path, lambda temporary: picture.save(temporary, format="png"))
 
 
 def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
