@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from datasets import load_dataset
+from datasets import load_dataset, synthetic
+from datasets.synthetic import SyntheticLesions, get_dataset
 from diffusion import SamplingConfig
 from models import CCDM
 from tests import tiny
@@ -44,3 +45,19 @@ def segmented_with(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
 @pytest.fixture(scope="session")
 def segmented(segmented_with: Evaluate) -> Evaluated:
     return segmented_with(sweep=SWEEP)
+
+
+@pytest.fixture(params=["distribution", "segmentation"])
+def either(request: pytest.FixtureRequest) -> Evaluated:
+    """An evaluation of each task."""
+    name = {"distribution": "evaluated", "segmentation": "segmented"}[request.param]
+    found: Evaluated = request.getfixturevalue(name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def val(tmp_path_factory: pytest.TempPathFactory) -> SyntheticLesions:
+    folder: Path = tmp_path_factory.mktemp("scores")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "SPLIT_SIZES", {"val": 40})
+        return get_dataset("val", str(folder), side=12)

@@ -1,4 +1,4 @@
-"""Scores with known answers, intervals, and the cache."""
+"""Scores with known answers, and their intervals."""
 
 import math
 from pathlib import Path
@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import synthetic
 from datasets.loading import EvaluationBatch
-from datasets.synthetic import SyntheticLesions, get_dataset
+from datasets.synthetic import SyntheticLesions
 from diffusion import PixelwiseClassifier, SamplingConfig
 from evaluation import (
     EvalSettings,
@@ -25,22 +24,13 @@ from evaluation import (
     score,
     score_model,
 )
-from evaluation.cache import ResultCache, data_digest, fingerprint
-from evaluation.image_metrics import METRICS, Metric
+from evaluation.image_metrics import METRICS
 from evaluation.results import pooled_interval
 from metrics import mean_iou, pairwise_iou
 from models import CCDM
 from tests import tiny
 from tests.evaluation.data import Maps, Streets
 from utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def val(tmp_path_factory: pytest.TempPathFactory) -> SyntheticLesions:
-    folder: Path = tmp_path_factory.mktemp("scores")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "SPLIT_SIZES", {"val": 40})
-        return get_dataset("val", str(folder), side=12)
 
 
 def score_all(
@@ -275,102 +265,3 @@ def test_pooled_interval_contains_the_mean_over_seeds() -> None:
     twins = pooled_interval(metric, matrices.repeat(2, 1), [group for group in range(40) for _ in range(2)])
     assert twins == pytest.approx((mean, low, high))  # twins in one group add no information
     assert math.isnan(pooled_interval(metric, matrices, [0] * 40).low)
-
-
-# The cache.
-
-
-def test_interrupted_evaluation_continues_with_the_same_scores(val: SyntheticLesions, tmp_path: Path) -> None:
-    predictor, seen = oracle(val, 4), 0
-
-    def breaks_down(batch: EvaluationBatch) -> Prediction:
-        nonlocal seen
-        seen += 1
-        if seen == 3:
-            raise KeyboardInterrupt
-        return predictor(batch)
-
-    options: dict[str, Any] = {"num_samples": (4,), "batch_size": 8}
-    with pytest.raises(KeyboardInterrupt):
-        score_all(breaks_down, val, cache=ResultCache(tmp_path / "cache", "a"), **options)
-    with open(tmp_path / "cache", "a", encoding="utf-8") as file:
-        file.write('[{"index": 16, "na')  # the process was killed while it wrote
-    continued = score_all(breaks_down, val, cache=ResultCache(tmp_path / "cache", "a"), **options)
-    assert seen == 3 + 3  # two of the five batches were not predicted again
-    assert without_seconds(continued) == without_seconds(score_all(predictor, val, **options))
-    assert len(ResultCache(tmp_path / "cache", "a").scores) == 40
-    assert len(ResultCache(tmp_path / "cache", "b").scores) == 0
-
-
-def test_cache_knows_which_metrics_it_has_and_in_which_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = fingerprint("distribution", [])
-    monkeypatch.setitem(METRICS, "ged", METRICS["ged"]._replace(version=2))
-    corrected = fingerprint("distribution", [])
-    monkeypatch.setitem(METRICS, "size", Metric("size", "Size", lambda c: c.labels.double().mean((1, 2, 3))))
-    assert len({before, corrected, fingerprint("distribution", [])}) == 3
-
-
-def test_new_and_corrected_metrics_are_computed_although_an_evaluation_is_cached(
-    val: SyntheticLesions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = {"dataset_val_max_size": 2, "num_samples": 1, "sampling": SamplingConfig(steps=1)}
-    before = evaluation(val, **settings).run(tmp_path)
-    monkeypatch.setitem(METRICS, "brier", METRICS["brier"]._replace(version=2, compute=lambda c: torch.full((2,), 7.0)))
-    monkeypatch.setitem(METRICS, "size", Metric("size", "Size", lambda c: c.labels.double().mean((1, 2, 3))))
-    after = evaluation(val, **settings).run(tmp_path)
-    assert [result.mean("brier") for result in after if result.name != "majority vote"][:2] == [7, 7]
-    assert after[0].mean("size") > 0
-    assert after[0].mean("ged", 1) == before[0].mean("ged", 1)
-
-
-class Changed:
-    """A dataset with other labels in one image."""
-
-    def __init__(self, data: Any, index: int) -> None:
-        self.data, self.index, self.num_classes, self.image_channels = (
-            data,
-            index,
-            data.num_classes,
-            data.image_channels,
-        )
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self.data[index]
-        return {**item, "labels": 1 - item["labels"]} if index == self.index else item
-
-
-def test_changed_data_is_evaluated_again(val: SyntheticLesions, tmp_path: Path) -> None:
-    settings = {"dataset_val_max_size": 2, "num_samples": 1, "sampling": SamplingConfig(steps=1)}
-    before = evaluation(val, **settings)
-    changed: Any = Changed(val, before.indices[1])
-    digests = {data_digest(val, before.indices), data_digest(changed, before.indices), data_digest(val, [0])}
-    assert len(digests) == 3
-    old, new = before.run(tmp_path)[0], evaluation(changed, **settings).run(tmp_path)[0]
-    assert old.values("ged", 1)[0] == new.values("ged", 1)[0]
-    assert old.values("ged", 1)[1] != new.values("ged", 1)[1]
-
-
-@pytest.mark.parametrize(
-    ("changes", "predicted"),
-    [
-        ({"n_validation_images": 0, "mp_loaders": 1, "load_from": "elsewhere.pt"}, 0),
-        ({"precision": "bfloat16"}, 1),
-        ({"batch_size": 3}, 1),
-        ({"dataset_split": "val"}, 1),
-    ],
-)
-def test_scores_are_reused_if_they_were_made_the_same_way(
-    val: SyntheticLesions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], predicted: int
-) -> None:
-    settings = {"dataset_val_max_size": 2, "num_samples": 1, "sampling": SamplingConfig(steps=1)}
-    evaluation(val, **settings).run(tmp_path)
-    sampled: list[int] = []
-    sample = CCDM.sample
-    monkeypatch.setattr(
-        CCDM, "sample", lambda self, *args, **kwargs: sampled.append(1) or sample(self, *args, **kwargs)
-    )
-    evaluation(val, **{**settings, **changes}).run(tmp_path)
-    assert len(sampled) == predicted

@@ -1,6 +1,5 @@
 """The report: its numbers are those of results.json, and it needs nothing but itself."""
 
-import base64
 import json
 import re
 from pathlib import Path
@@ -8,15 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from datasets.loading import evaluation_batches
 from diffusion import PixelwiseClassifier, SamplingConfig
-from evaluation import ImageScores, Result
-from evaluation.classes import ClassTable
-from evaluation.examples import ranked, segmentation_images, trajectory
-from evaluation.predictors import fused_label_map, fused_samples
 from evaluation.published import published_results
 from evaluation.report import write_report
 from evaluation.tables import as_text, results_csv
@@ -29,19 +21,10 @@ from tests.evaluation.reports import (
     Evaluated,
     Page,
     check_needs_nothing_from_elsewhere,
-    decoded,
 )
 from utils.errors import UserError
 
 SIZES = ["Mean IoU, 8 \N{MULTIPLICATION SIGN} 16", "Mean IoU, original size"]
-
-
-@pytest.fixture(params=["distribution", "segmentation"])
-def either(request: pytest.FixtureRequest) -> Evaluated:
-    """An evaluation of each task."""
-    name = {"distribution": "evaluated", "segmentation": "segmented"}[request.param]
-    found: Evaluated = request.getfixturevalue(name)
-    return found
 
 
 def in_words(row: dict[str, Any] | None) -> str:
@@ -55,9 +38,6 @@ def in_words(row: dict[str, Any] | None) -> str:
 
 def section_ids(page: Page) -> list[str]:
     return [attributes["aria-labelledby"] for attributes in page.all("section")]
-
-
-# Numbers.
 
 
 def test_table_by_number_of_samples_holds_the_numbers_of_results_json(evaluated: Evaluated) -> None:
@@ -229,136 +209,6 @@ def test_page_can_be_rendered_again_from_the_folder(either: Evaluated, tmp_path:
     assert (either.folder / "report.html").read_text(encoding="utf-8") == either.html
     with pytest.raises(UserError, match=r"no .*results\.json; expected the folder of an evaluation"):
         write_report(tmp_path)
-
-
-def test_pictures_have_descriptions_and_their_true_size(evaluated: Evaluated) -> None:
-    pictures = evaluated.page.all("img")
-    assert len({attributes["alt"] for attributes in pictures}) > 10
-    for attributes in pictures:
-        assert len(attributes["alt"]) > 10
-        if attributes["src"].startswith("data:image/png"):
-            height, width, channels = decoded(attributes).shape
-            assert (str(width), str(height), channels) == (attributes["width"], attributes["height"], 3)
-        else:
-            assert base64.b64decode(attributes["src"].partition(";base64,")[2]).startswith(b"<svg")
-    curves = [attributes["alt"] for attributes in pictures if "svg" in attributes["src"]]
-    assert [words.partition(":")[0] for words in curves] == [
-        "GED over the number of samples",
-        "HM-IoU over the number of samples",
-        "GED over steps",
-        "HM-IoU over steps",
-        "Seconds per image over steps",
-        "Reliability diagram",
-    ]
-    assert f"{evaluated.results[0].mean('ged', 2):.3f} at 2" in curves[0]
-    sweep = {result.name: result.mean("seconds") for result in evaluated.results if result.kind == "sweep"}
-    seconds = [
-        f"{sampler} " + ", ".join(f"{sweep[f'{sampler} {n}']:.3f} at {n}" for n in (2, 5))
-        for sampler in ("ancestral", "ddim")
-    ]
-    assert curves[4] == f"Seconds per image over steps: {'; '.join(seconds)}"
-
-
-def test_pictures_can_be_enlarged_without_scripts(either: Evaluated) -> None:
-    ids = {attributes["id"] for _, attributes in either.page.elements if "id" in attributes}
-    links = {name: [a["href"] for a in either.page.all("a") if a.get("class") == name] for name in ("zoom", "close")}
-    pictures = [a for a in either.page.all("img") if a["src"].startswith("data:image/png")]
-    assert len(links["zoom"]) == len(set(links["zoom"])) == len(links["close"]) == len(pictures) > 10
-    assert {link[1:] for links_ in links.values() for link in links_} <= ids
-    assert ".cells li:target" in either.html
-
-
-# The images.
-
-
-def test_pictures_show_the_samples_that_were_scored(evaluated: Evaluated) -> None:
-    shown, place = evaluated.contents["examples"][0], ranked(evaluated.results[0], 3)["best"][0]
-    image = evaluated.results[0].images[place]
-    assert (shown["name"], shown["scores"]["ged"]) == (image.name, image.values["ged_4"])
-    assert f"{image.name} · GED4 {image.values['ged_4']:.4f} · HM-IoU4" in evaluated.page.text
-    (batch,) = evaluation_batches(evaluated.data, [image.index], 1, workers=0)
-    samples = evaluated.model.sample(batch.images, 4, SamplingConfig(steps=3)).labels[0]
-    pictures = {attributes["alt"]: attributes for attributes in evaluated.page.all("img")}
-    for number in range(4):
-        pixels = decoded(pictures[f"sample {number + 1} of {image.name}"])
-        assert np.array_equal(pixels[..., 0], samples[number] * 255)
-    assert np.array_equal(decoded(pictures[f"annotator 1 of {image.name}"])[..., 1], batch.labels[0, 0] * 255)
-
-
-def test_pictures_show_the_fused_prediction_that_was_scored(segmented: Evaluated) -> None:
-    pictures = {attributes["alt"]: attributes for attributes in segmented.page.all("img")}
-    colours = segmented.evaluation.classes.colours
-    predict = fused_samples(segmented.model, [4], segmented.settings.sampling, 0, void=3)
-    values = segmented.results[0].values("miou", 4)
-    shown = {example["rank"]: example["scores"]["miou"] for example in segmented.contents["examples"]}
-    assert (shown["best"], shown["median"], shown["worst"]) == tuple(sorted(values)[::-2])
-    for example in segmented.contents["examples"]:
-        (image,) = (image for image in segmented.results[0].images if image.name == example["name"])
-        (batch,) = evaluation_batches(segmented.data, [image.index], 1, workers=0)
-        predicted, truth = fused_label_map(predict(batch).maps[0, 0], (8, 16)), batch.labels[0, 0]
-        assert np.array_equal(decoded(pictures[f"prediction of {image.name}"]), colours[predicted])
-        assert np.array_equal(decoded(pictures[f"label map of {image.name}"]), colours[truth])
-        right = (decoded(pictures[f"differences of {image.name}"]) == 255).all(-1)
-        assert np.array_equal(right, predicted == truth)
-        assert example["scores"]["accuracy"] == pytest.approx(right.sum() / int((truth != 3).sum()))
-        assert f"{100 * example['scores']['accuracy']:.2f} % of the pixels correct" in segmented.page.text
-
-
-def test_entropy_is_that_of_the_classes_without_void() -> None:
-    fused = torch.tensor([[[0.25, 0.5]], [[0.25, 0.0]], [[-1.0, -1.0]]])  # half of both pixels was void
-    classes = ClassTable.create(3, void=2)
-    *_, differences, entropy = segmentation_images(fused, torch.tensor([[2, 1]]), classes)
-    assert entropy.values is not None
-    assert (entropy.values.tolist(), entropy.highest) == ([[1, 0]], 1)
-    assert differences.pixels()[0].tolist() == [[150, 156, 163], [213, 94, 0]]
-
-
-def test_absent_annotators_and_large_images(evaluated: Evaluated, tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(tmp_path / "large.png")
-    example = evaluated.contents["examples"][0]
-    panel = [{"title": "image", "file": "large.png"}, {"title": "annotator 1", "file": None}]
-    evaluated.folder.joinpath("large.png").write_bytes((tmp_path / "large.png").read_bytes())
-    page = Page(evaluated.render(examples=[{**example, "panel": panel, "trajectory": []}]))
-    assert page.text.count("absent") == 1
-    assert "process" not in section_ids(page)
-    (size,) = [(a["width"], a["height"]) for a in page.all("img") if a["alt"].startswith("image of")]
-    assert size == ("200", "100")
-    assert "cells wide" in [attributes["class"] for attributes in page.all("ul")]
-
-
-@pytest.mark.parametrize(
-    ("values", "number", "expected"),
-    [
-        ([5, 3, 1, 4, 2, 0, 6], 3, {"best": [5], "median": [1], "worst": [6]}),
-        ([5, 3, 1, 4, 2, 0, 6], 6, {"best": [5, 2], "median": [4, 1], "worst": [6, 0]}),
-        ([1, 0, 2], 1, {"best": [1], "median": [0], "worst": [2]}),
-        ([1, 0], 6, {"best": [1, 0]}),
-        ([1, 0], 3, {"best": [1], "worst": [0]}),
-        ([1, float("nan")], 3, {"best": [0]}),
-        ([1, 0], 0, {}),
-    ],
-)
-def test_images_are_ranked_by_ged(values: list[float], number: int, expected: dict[str, list[int]]) -> None:
-    images = [ImageScores(index, "", 0, (1, 1), {"ged_1": value}) for index, value in enumerate(values)]
-    assert ranked(Result("distribution", [images], [1]), number) == expected
-
-
-@pytest.mark.parametrize(
-    ("steps", "times"),
-    [(3, [50, 26, 13]), (1, [50]), (50, [50, 44, 38, 31, 25, 19, 12, 6])],
-)
-def test_trajectory_goes_from_noise_to_the_first_sample(evaluated_with: Evaluate, steps: int, times: list[int]) -> None:
-    evaluation = evaluated_with(sampling=SamplingConfig(steps=steps), num_samples=1, n_validation_images=0).evaluation
-    (batch,) = evaluation_batches(evaluation.data, [2], 1, workers=0)
-    pictures = trajectory(evaluation, batch)
-    assert [picture.title for picture in pictures] == ["image", *(f"t = {time}" for time in times), "sample 1"]
-    chain = dict(evaluation.model.trajectory(batch.images, evaluation.sampling))
-    for time, picture in zip([*times, 0], pictures[1:], strict=True):
-        assert np.array_equal(picture.pixels()[..., 0], chain[time][0] * 255)
-    assert np.array_equal(chain[0], evaluation.model.sample(batch.images, 1, evaluation.sampling).labels[0])
-
-
-# Special cases.
 
 
 def test_single_image_has_no_interval_and_no_nan(evaluated_with: Evaluate, segmented_with: Evaluate) -> None:
