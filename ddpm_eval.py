@@ -33,7 +33,7 @@ from models.runtime import apply_runtime_options, resolve_auto
 from training.run_dir import FolderLock, make_run_dir
 from utils.device import choose_device
 from utils.distributed import broadcast_from_main, is_main, local_main_first, process_group
-from utils.errors import UserError, corrupt_file_as_user_error, os_errors_as_user_error, run_script
+from utils.errors import UserError, os_errors_as_user_error, run_script
 from utils.logs import LOGGER, setup_logging
 from utils.modules import import_module
 from utils.paths import write_atomically, write_text
@@ -58,9 +58,8 @@ def run(settings: EvalSettings) -> None:
     checkpoint = load_model_file(path)
     device = choose_device(settings.device)
     settings = resolve_auto(with_dataset(settings, checkpoint), device)
-    with corrupt_file_as_user_error(path):
-        trusted = [module for module in (settings.network, settings.process) if module is not None]
-        model = build_model(checkpoint, settings.feature_cond_encoder_weights, trusted)
+    trusted = [module for module in (settings.network, settings.process) if module is not None]
+    model = build_model(checkpoint, settings.feature_cond_encoder_weights, trusted)
     model = apply_runtime_options(model.to(device), settings)
     with local_main_first():
         data = open_dataset(settings, checkpoint)

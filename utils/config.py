@@ -47,12 +47,14 @@ def as_list(value: Any) -> Any:
 AsList = BeforeValidator(as_list)
 
 
-def validate(schema: type[ConfigType], values: Mapping[str, Any], source: str) -> ConfigType:
+def validate(schema: type[ConfigType], values: Any, source: str) -> ConfigType:
     """Create an instance of `schema` from plain data; `source` says in messages where the data comes from.
 
     Raises:
         UserError: with the key, what was expected, and the closest valid name, one line per problem.
     """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{source}: expected a mapping, but it is {abbreviate(values)}")
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:

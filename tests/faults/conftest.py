@@ -130,6 +130,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(Validation, "table", lambda *_: "")
         patch.setattr(Evaluation, "run", lambda *_: [])
         patch.setattr(ddpm_eval, "write_results", lambda *_: None)
+        patch.setenv("HF_HUB_OFFLINE", "1")
         patch.chdir(folder)
         yield folder
 

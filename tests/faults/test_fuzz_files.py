@@ -25,6 +25,7 @@ import ddpm_train
 from checkpoints import official
 from datasets import lidc_crops
 from datasets.preparation import lidc as prepare_lidc
+from prediction import load_model
 from tests import tiny
 from tests.checkpoints.test_files import TouchesAFile
 from tests.datasets.trees import CROPS, pickle_entries, write_crops, write_pickle
@@ -72,6 +73,7 @@ def test_checkpoint_with_other_contents(
     torch.save(contents, path)
     survives(ddpm_train.main, tiny.train_argv(data_folder, bench / "run", f"{setting}={path}", "max_epochs=6"), bench)
     survives(ddpm_eval.main, tiny.eval_argv(path, bench / "evaluation", "n_validation_images=0"), bench)
+    survives(lambda argv: load_model(argv[0], "cpu"), [str(path)], bench)
 
 
 @given(seed=seeds, protocol=st.integers(0, 5))

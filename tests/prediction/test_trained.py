@@ -38,6 +38,14 @@ def test_official_file_is_loaded_and_the_newest_match_of_a_pattern_is_used(tmp_p
     assert load_model(tmp_path / "a.pt", device="cpu").model.process.time_steps == tiny.TIME_STEPS
 
 
+@pytest.mark.parametrize("entry", ["preprocessing", "process"])
+def test_entry_that_is_not_a_mapping_raises_an_error(tmp_path: Path, entry: str) -> None:
+    contents = torch.load(tiny.save_model(tmp_path / "model.pt"), weights_only=True)
+    torch.save({name: value for name, value in contents.items() if name != "digest"} | {entry: 7}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match=entry):
+        load_model(tmp_path / "x.pt")
+
+
 def test_modules_of_the_users_own_are_imported_only_if_they_are_named(
     tmp_path: Path, user_module: UserModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
