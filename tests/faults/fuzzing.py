@@ -38,8 +38,8 @@ def survives(main: Main, argv: Sequence[str], bench: Path) -> bool:
 
 plain = st.one_of(
     st.none(), st.booleans(), st.sampled_from([-1, 0, 1, 2, 3, 7, 33, 64, 10**6, 2**31, 2**63, 10**30]),
-    st.floats(), st.text(max_size=8),
-    st.sampled_from(["cpu", "cuda:7", "weighted", "models.unet", "diffusion.classifier", "1e-4", "${X}", ".", "\0"]),
+    st.floats(), st.text(max_size=8), st.sampled_from(["1e-4", "~", "${X}", ".", "\0"]),
+    st.sampled_from(["auto", "cpu", "cuda:7", "weighted", "models.unet", "diffusion.classifier"]),
 )  # fmt: skip
 values = st.recursive(
     plain,
