@@ -4,7 +4,6 @@ import json
 import pickle
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -204,10 +203,6 @@ def test_bad_settings_are_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_settings_file_is_refused(tmp_path: Path) -> None:
-    assert "nowhere.yml cannot be read" in tiny.refusal(ddpm_eval.main, [str(tmp_path / "nowhere.yml")])
-
-
 def test_folder_that_cannot_be_made_is_refused_by_its_setting(finished_run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     message = tiny.refusal(ddpm_eval.main, tiny.eval_argv(finished_run / "last.pt", tmp_path / "file" / "results"))
@@ -215,20 +210,20 @@ def test_folder_that_cannot_be_made_is_refused_by_its_setting(finished_run: Path
     assert "evaluation_path" in message
 
 
-def damaged(kind: str, whole: Path, path: Path) -> None:
-    """Write a file to `path` that is no checkpoint, or one that does not fit."""
-    contents = load_checkpoint(whole)
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "there is no checkpoint"),
+        ("truncated", "damaged or truncated"),
+        ("newer", f"format version {FORMAT_VERSION + 1}"),
+        ("other weights", "the checkpoint belongs to another network"),
+        ("other data", "num_classes 2, but the checkpoint has 3"),
+    ],
+)
+def test_checkpoint_that_does_not_fit_is_refused(finished_run: Path, tmp_path: Path, kind: str, message: str) -> None:
+    path, contents = tmp_path / "checkpoint.pt", load_checkpoint(finished_run / "last.pt")
     if kind == "truncated":
-        path.write_bytes(whole.read_bytes()[:5000])
-    elif kind == "random bytes":
-        path.write_bytes(bytes(range(1, 200)))
-    elif kind == "text":
-        path.write_text("dataset_file: datasets.synthetic\nseed: 0\n")
-    elif kind == "zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("a.txt", "a")
-    elif kind == "code":
-        path.write_bytes(pickle.dumps(TouchesAFile(path.parent / "trap"), protocol=2))
+        path.write_bytes((finished_run / "last.pt").read_bytes()[:5000])
     elif kind == "newer":
         torch.save({**contents, "format_version": FORMAT_VERSION + 1}, path)
     elif kind == "other weights":
@@ -236,28 +231,8 @@ def damaged(kind: str, whole: Path, path: Path) -> None:
         save_checkpoint(path, {**contents, "network": {**contents["network"], "params": params}})
     elif kind == "other data":
         tiny.save_model(path, tiny.model(num_classes=3), settings=contents["settings"])
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("missing", "there is no checkpoint"),
-        ("truncated", "damaged or truncated"),
-        ("random bytes", "not a checkpoint"),
-        ("text", "not a checkpoint"),
-        ("zip", "not a checkpoint"),
-        ("code", "cannot be read safely: it refers to"),
-        ("newer", f"format version {FORMAT_VERSION + 1}"),
-        ("other weights", "the checkpoint belongs to another network"),
-        ("other data", "num_classes 2, but the checkpoint has 3"),
-    ],
-)
-def test_checkpoint_that_does_not_fit_is_refused(finished_run: Path, tmp_path: Path, kind: str, message: str) -> None:
-    path = tmp_path / "checkpoint.pt"
-    damaged(kind, finished_run / "last.pt", path)
     assert message in tiny.refusal(ddpm_eval.main, tiny.eval_argv(path, tmp_path / "results"))
     assert not (tmp_path / "results").exists()
-    assert not (tmp_path / "trap").exists()
 
 
 def test_script_ends_with_a_message_and_status_2(tmp_path: Path) -> None:

@@ -47,15 +47,7 @@ def segmented(segmented_with: Evaluate) -> Evaluated:
     return segmented_with(sweep=SWEEP)
 
 
-@pytest.fixture(params=["distribution", "segmentation"])
-def either(request: pytest.FixtureRequest) -> Evaluated:
-    """An evaluation of each task."""
-    name = {"distribution": "evaluated", "segmentation": "segmented"}[request.param]
-    found: Evaluated = request.getfixturevalue(name)
-    return found
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def val(tmp_path_factory: pytest.TempPathFactory) -> SyntheticLesions:
     folder: Path = tmp_path_factory.mktemp("scores")
     with pytest.MonkeyPatch.context() as patch:

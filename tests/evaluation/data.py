@@ -6,6 +6,8 @@ from typing import Any
 import torch
 
 from datasets.loading import EvaluationBatch
+from evaluation import EvalSettings, Evaluation, Predictor, Result, score
+from models import CCDM
 from tests import tiny
 
 HOSTILE = '<script>alert("x")</script>&<img src=http://example.org/x onerror=alert(1)>'
@@ -72,3 +74,17 @@ def batch_of(labels: Sequence[Any], present: list[list[bool]] | None = None) -> 
     there = torch.ones(maps.shape[:2], dtype=torch.bool) if present is None else torch.tensor(present)
     images = torch.zeros(number, 1, *maps.shape[-2:])
     return EvaluationBatch(images, maps, there, torch.arange(number), ["name"] * number, list(range(number)), [])
+
+
+def score_all(
+    predictor: Predictor, dataset: Any, *, num_samples: tuple[int, ...] = (1,), batch_size: int = 40, **options: Any
+) -> Result:
+    return score(predictor, dataset, range(len(dataset)), num_samples, batch_size=batch_size, **options)
+
+
+def without_seconds(result: Result) -> list[tuple[int, dict[str, Any]]]:
+    return [(image.index, {**image.values, "seconds": 0}) for image in result.images]
+
+
+def evaluation(data: Any, model: CCDM | None = None, **settings: Any) -> Evaluation:
+    return Evaluation(model or tiny.model(data.num_classes, data.image_channels), data, EvalSettings(**settings), "a")

@@ -67,6 +67,10 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+def section_ids(page: Page) -> list[str]:
+    return [attributes["aria-labelledby"] for attributes in page.all("section")]
+
+
 def decoded(attributes: dict[str, str]) -> np.ndarray:
     """The pixels of a picture of the page."""
     kind, data = attributes["src"].split(";base64,")

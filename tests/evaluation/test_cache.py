@@ -1,4 +1,4 @@
-"""Evaluations that are interrupted or repeated: which scores are reused, and which are computed again."""
+"""Cached scores are reused if nothing has changed that they depend on."""
 
 from pathlib import Path
 from typing import Any
@@ -9,33 +9,11 @@ import torch
 from datasets.loading import EvaluationBatch
 from datasets.synthetic import SyntheticLesions
 from diffusion import SamplingConfig
-from evaluation import (
-    EvalSettings,
-    Evaluation,
-    Prediction,
-    Predictor,
-    Result,
-    oracle,
-    score,
-)
-from evaluation.cache import ResultCache, data_digest, fingerprint
+from evaluation import Prediction, oracle
+from evaluation.cache import ResultCache, data_digest
 from evaluation.image_metrics import METRICS, Metric
 from models import CCDM
-from tests import tiny
-
-
-def score_all(
-    predictor: Predictor, dataset: Any, *, num_samples: tuple[int, ...] = (1,), batch_size: int = 40, **options: Any
-) -> Result:
-    return score(predictor, dataset, range(len(dataset)), num_samples, batch_size=batch_size, **options)
-
-
-def evaluation(data: Any, model: CCDM | None = None, **settings: Any) -> Evaluation:
-    return Evaluation(model or tiny.model(data.num_classes, data.image_channels), data, EvalSettings(**settings), "a")
-
-
-def without_seconds(result: Result) -> list[tuple[int, dict[str, Any]]]:
-    return [(image.index, {**image.values, "seconds": 0}) for image in result.images]
+from tests.evaluation.data import evaluation, score_all, without_seconds
 
 
 def test_interrupted_evaluation_continues_with_the_same_scores(val: SyntheticLesions, tmp_path: Path) -> None:
@@ -60,14 +38,6 @@ def test_interrupted_evaluation_continues_with_the_same_scores(val: SyntheticLes
     assert len(ResultCache(tmp_path / "cache", "b").scores) == 0
 
 
-def test_cache_knows_which_metrics_it_has_and_in_which_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = fingerprint("distribution", [])
-    monkeypatch.setitem(METRICS, "ged", METRICS["ged"]._replace(version=2))
-    corrected = fingerprint("distribution", [])
-    monkeypatch.setitem(METRICS, "size", Metric("size", "Size", lambda c: c.labels.double().mean((1, 2, 3))))
-    assert len({before, corrected, fingerprint("distribution", [])}) == 3
-
-
 def test_new_and_corrected_metrics_are_computed_although_an_evaluation_is_cached(
     val: SyntheticLesions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,13 +54,10 @@ def test_new_and_corrected_metrics_are_computed_although_an_evaluation_is_cached
 class Changed:
     """A dataset with other labels in one image."""
 
+    num_classes, image_channels = 2, 1
+
     def __init__(self, data: Any, index: int) -> None:
-        self.data, self.index, self.num_classes, self.image_channels = (
-            data,
-            index,
-            data.num_classes,
-            data.image_channels,
-        )
+        self.data, self.index = data, index
 
     def __len__(self) -> int:
         return len(self.data)

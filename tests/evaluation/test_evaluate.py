@@ -1,8 +1,6 @@
-"""Scores with known answers, and their intervals."""
+"""Scores with known answers, intervals, and the cache."""
 
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,31 +10,19 @@ from datasets.loading import EvaluationBatch
 from datasets.synthetic import SyntheticLesions
 from diffusion import PixelwiseClassifier, SamplingConfig
 from evaluation import (
-    EvalSettings,
-    Evaluation,
-    ImageScores,
     Prediction,
     Predictor,
-    Result,
     always_empty,
     majority_vote,
     oracle,
     score,
     score_model,
 )
-from evaluation.image_metrics import METRICS
-from evaluation.results import pooled_interval
-from metrics import mean_iou, pairwise_iou
+from metrics import pairwise_iou
 from models import CCDM
 from tests import tiny
-from tests.evaluation.data import Maps, Streets
+from tests.evaluation.data import Maps, Streets, evaluation, score_all, without_seconds
 from utils.errors import UserError
-
-
-def score_all(
-    predictor: Predictor, dataset: Any, *, num_samples: tuple[int, ...] = (1,), batch_size: int = 40, **options: Any
-) -> Result:
-    return score(predictor, dataset, range(len(dataset)), num_samples, batch_size=batch_size, **options)
 
 
 def fixed(samples: list[list[list[int]]], num_classes: int = 2) -> Predictor:
@@ -44,10 +30,6 @@ def fixed(samples: list[list[list[int]]], num_classes: int = 2) -> Predictor:
     labels = torch.tensor(samples, dtype=torch.uint8)[:, :, None]
     probabilities = torch.stack([(labels == label).float().mean(1) for label in range(num_classes)], 1)
     return lambda batch: Prediction(labels, probabilities)
-
-
-def without_seconds(result: Result) -> list[tuple[int, dict[str, Any]]]:
-    return [(image.index, {**image.values, "seconds": 0}) for image in result.images]
 
 
 def test_empty_map_against_one_annotator_of_two_who_saw_a_lesion() -> None:
@@ -189,18 +171,6 @@ def test_model_is_scored_by_the_task_of_the_data(val: SyntheticLesions) -> None:
             assert 0 <= result.mean(name, result.num_samples[0]) <= 2
 
 
-def test_scores_of_the_model_hardly_depend_on_the_batch(val: SyntheticLesions) -> None:
-    here, there = (
-        score_model(tiny.model(), val, range(40), [4], SamplingConfig(steps=3), 0, batch_size=size) for size in (1, 40)
-    )
-    assert here.mean("ged", 4) == pytest.approx(there.mean("ged", 4), abs=1e-3)
-    assert here.mean("hm_iou", 4) == pytest.approx(there.mean("hm_iou", 4), abs=1e-3)
-
-
-def evaluation(data: Any, model: CCDM | None = None, **settings: Any) -> Evaluation:
-    return Evaluation(model or tiny.model(data.num_classes, data.image_channels), data, EvalSettings(**settings), "a")
-
-
 def test_steps_default_to_those_of_a_short_process_and_more_are_refused(val: SyntheticLesions) -> None:
     assert evaluation(val).sampling.steps == 25
     classifier = CCDM(tiny.model().network, PixelwiseClassifier(2))
@@ -227,41 +197,3 @@ def test_likelihood_is_averaged_over_the_annotators(val: SyntheticLesions, tmp_p
         assert results[0].values("bits_per_pixel")[results[0].images.index(image)] == pytest.approx(np.mean(each))
     with pytest.raises(UserError, match="bits_per_pixel"):
         evaluation(Streets(), **settings)
-
-
-# Intervals.
-
-
-def result_of(geds: list[float], groups: list[int] | None = None) -> Result:
-    images = [
-        ImageScores(index, f"{index}", (groups or range(len(geds)))[index], (1, 1), {"ged_16": ged})
-        for index, ged in enumerate(geds)
-    ]
-    return Result("distribution", [images], [16])
-
-
-def test_interval_contains_the_mean_and_depends_on_the_groups() -> None:
-    geds = [0.1, 0.5, 0.2, 0.9, 0.3, 0.4]
-    mean, low, high = result_of(geds).interval("ged", 16)
-    assert low < mean < high
-    assert mean == pytest.approx(np.mean(geds))
-    assert result_of(geds, [0, 0, 0, 1, 1, 1]).interval("ged", 16) != (mean, low, high)
-
-
-def test_differences_are_paired_and_images_of_one_patient_drawn_together() -> None:
-    many, few = result_of([0.1, 0.3, 0.2, 0.6]), result_of([0.2, 0.4, 0.3, 0.7])
-    assert few.minus(many, "ged", 16) == pytest.approx((0.1, 0.1, 0.1))
-    patients = [0, 0, 1, 1]  # within each, the differences cancel
-    other = result_of([0.0, 0.4, 0.1, 0.7], patients).minus(result_of([0.1, 0.3, 0.2, 0.6], patients), "ged", 16)
-    assert other == pytest.approx((0, 0, 0))
-
-
-def test_pooled_interval_contains_the_mean_over_seeds() -> None:
-    matrices = np.random.default_rng(0).integers(20, size=(2, 40, 3, 3)).astype(float)
-    metric = METRICS["miou"]
-    mean, low, high = pooled_interval(metric, matrices, list(range(40)))
-    assert mean == pytest.approx(np.mean([float(mean_iou(torch.tensor(matrix))) for matrix in matrices.sum(1)]))
-    assert low < mean < high < low + 0.1
-    twins = pooled_interval(metric, matrices.repeat(2, 1), [group for group in range(40) for _ in range(2)])
-    assert twins == pytest.approx((mean, low, high))  # twins in one group add no information
-    assert math.isnan(pooled_interval(metric, matrices, [0] * 40).low)

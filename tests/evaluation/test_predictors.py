@@ -111,12 +111,6 @@ def test_first_samples_of_one_set_are_fused(strategy: str, max_batch_size: int) 
         torch.testing.assert_close(fused[:, place, kept], one_by_one[:, :count].mean(1), atol=1e-5, rtol=1e-4)
 
 
-def test_fused_probabilities_are_those_of_the_samples() -> None:
-    model, images, sampling = tiny.model(num_classes=4), tiny.images(2), SamplingConfig(steps=3)
-    fused = fuse(model.iter_samples(images, 5, sampling, max_batch_size=3), 2, [2, 5], None, "confidence")
-    torch.testing.assert_close(fused[:, 1], model.sample(images, 5, sampling, max_batch_size=3).probabilities)
-
-
 def test_order_of_the_samples_does_not_matter() -> None:
     maps = torch.rand(6, 3, 2, 2, generator=torch.Generator().manual_seed(0)).softmax(1)
     in_order = fuse(chunks_of(maps, [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2], 6), 2, [1, 3], None, "majority")

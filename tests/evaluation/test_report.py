@@ -1,5 +1,6 @@
 """The report: its numbers are those of results.json, and it needs nothing but itself."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from diffusion import PixelwiseClassifier, SamplingConfig
 from evaluation.published import published_results
@@ -21,10 +23,20 @@ from tests.evaluation.reports import (
     Evaluated,
     Page,
     check_needs_nothing_from_elsewhere,
-)
+    decoded,
+    section_ids,
+)  # fmt: skip
 from utils.errors import UserError
 
 SIZES = ["Mean IoU, 8 \N{MULTIPLICATION SIGN} 16", "Mean IoU, original size"]
+
+
+@pytest.fixture(params=["distribution", "segmentation"])
+def either(request: pytest.FixtureRequest) -> Evaluated:
+    """An evaluation of each task."""
+    name = {"distribution": "evaluated", "segmentation": "segmented"}[request.param]
+    found: Evaluated = request.getfixturevalue(name)
+    return found
 
 
 def in_words(row: dict[str, Any] | None) -> str:
@@ -36,8 +48,7 @@ def in_words(row: dict[str, Any] | None) -> str:
     return f"{scale * row['mean']:.{digits}f}{interval}"
 
 
-def section_ids(page: Page) -> list[str]:
-    return [attributes["aria-labelledby"] for attributes in page.all("section")]
+# Numbers.
 
 
 def test_table_by_number_of_samples_holds_the_numbers_of_results_json(evaluated: Evaluated) -> None:
@@ -211,6 +222,46 @@ def test_page_can_be_rendered_again_from_the_folder(either: Evaluated, tmp_path:
         write_report(tmp_path)
 
 
+def test_pictures_have_descriptions_and_their_true_size(evaluated: Evaluated) -> None:
+    pictures = evaluated.page.all("img")
+    assert len({attributes["alt"] for attributes in pictures}) > 10
+    for attributes in pictures:
+        assert len(attributes["alt"]) > 10
+        if attributes["src"].startswith("data:image/png"):
+            height, width, channels = decoded(attributes).shape
+            assert (str(width), str(height), channels) == (attributes["width"], attributes["height"], 3)
+        else:
+            assert base64.b64decode(attributes["src"].partition(";base64,")[2]).startswith(b"<svg")
+    curves = [attributes["alt"] for attributes in pictures if "svg" in attributes["src"]]
+    assert [words.partition(":")[0] for words in curves] == [
+        "GED over the number of samples",
+        "HM-IoU over the number of samples",
+        "GED over steps",
+        "HM-IoU over steps",
+        "Seconds per image over steps",
+        "Reliability diagram",
+    ]
+    assert f"{evaluated.results[0].mean('ged', 2):.3f} at 2" in curves[0]
+    sweep = {result.name: result.mean("seconds") for result in evaluated.results if result.kind == "sweep"}
+    seconds = [
+        f"{sampler} " + ", ".join(f"{sweep[f'{sampler} {n}']:.3f} at {n}" for n in (2, 5))
+        for sampler in ("ancestral", "ddim")
+    ]
+    assert curves[4] == f"Seconds per image over steps: {'; '.join(seconds)}"
+
+
+def test_pictures_can_be_enlarged_without_scripts(either: Evaluated) -> None:
+    ids = {attributes["id"] for _, attributes in either.page.elements if "id" in attributes}
+    links = {name: [a["href"] for a in either.page.all("a") if a.get("class") == name] for name in ("zoom", "close")}
+    pictures = [a for a in either.page.all("img") if a["src"].startswith("data:image/png")]
+    assert len(links["zoom"]) == len(set(links["zoom"])) == len(links["close"]) == len(pictures) > 10
+    assert {link[1:] for links_ in links.values() for link in links_} <= ids
+    assert ".cells li:target" in either.html
+
+
+# Special cases.
+
+
 def test_single_image_has_no_interval_and_no_nan(evaluated_with: Evaluate, segmented_with: Evaluate) -> None:
     for run in (evaluated_with, segmented_with):
         single = run(dataset_val_max_size=1, num_samples=[2], n_validation_images=0)
@@ -219,6 +270,29 @@ def test_single_image_has_no_interval_and_no_nan(evaluated_with: Evaluate, segme
         assert re.search(r"\bnan\b", page.text, re.IGNORECASE) is None
         assert "[" not in page.tables["Results by number of samples"][1][2]
         assert section_ids(page) in (["results", "calibration", "protocol"], ["results", "classes", "protocol"])
+
+
+def test_several_annotators_with_a_void_class_are_evaluated_as_a_distribution(tmp_path: Path) -> None:
+    found = Evaluated(tiny.model(4), Annotated(), tmp_path, num_samples=2, sampling=SamplingConfig(steps=2))
+    assert found.contents["task"] == "distribution"
+    rows = [row[0] for row in found.page.tables["Results by number of samples"] if len(row) == 5]
+    assert rows == ["Predictor", "model", "majority vote", "always empty", "annotators"]
+    assert "pixels that one of them left void are excluded" in found.page.text
+    assert "void" in [name.strip() for name in re.findall(r"</span>(.*?)</li>", found.html)]
+
+
+class Annotated:
+    """Three images of two annotators, who leave different pixels void."""
+
+    num_classes, image_channels, void_class, class_names = 4, 1, 3, ("background", "a", "b", "void")
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        labels = torch.randint(3, (2, 8, 8), generator=torch.Generator().manual_seed(index)).to(torch.uint8)
+        labels[0, 0], labels[1, :, 0] = 3, 3
+        return {"image": tiny.images(1, seed=index)[0], "labels": labels, "name": f"{index}"}
 
 
 def test_class_that_does_not_occur_has_a_dash(segmented: Evaluated) -> None:

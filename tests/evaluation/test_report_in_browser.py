@@ -89,13 +89,6 @@ def test_browser_shows_the_report_without_errors(evaluated: Evaluated, tmp_path:
     assert Page(document).tables == evaluated.page.tables
 
 
-@in_browser
-def test_browser_log_tells_of_what_would_be_wrong(tmp_path: Path) -> None:
-    path = tmp_path / "wrong.html"
-    path.write_text("<!DOCTYPE html><script>console.error('wrong')</script>", encoding="utf-8")
-    assert "wrong" in opened(path, tmp_path / "profile", "--dump-dom")[1]
-
-
 def check_fits(text: str, folder: Path) -> None:
     """Nothing of a page is wider than phone or desktop, and every picture shows."""
     harness, widths = folder / "harness.html", [320, 390, 1280]

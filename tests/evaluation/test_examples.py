@@ -1,6 +1,5 @@
-"""The images of the report: described, enlargeable, and those that were scored."""
+"""The images of a report: which are chosen, and that they show what was scored."""
 
-import base64
 from pathlib import Path
 
 import numpy as np
@@ -14,52 +13,7 @@ from evaluation import ImageScores, Result
 from evaluation.classes import ClassTable
 from evaluation.examples import ranked, segmentation_images, trajectory
 from evaluation.predictors import fused_label_map, fused_samples
-from tests.evaluation.reports import (
-    Evaluate,
-    Evaluated,
-    Page,
-    decoded,
-)
-
-
-def test_pictures_have_descriptions_and_their_true_size(evaluated: Evaluated) -> None:
-    pictures = evaluated.page.all("img")
-    assert len({attributes["alt"] for attributes in pictures}) > 10
-    for attributes in pictures:
-        assert len(attributes["alt"]) > 10
-        if attributes["src"].startswith("data:image/png"):
-            height, width, channels = decoded(attributes).shape
-            assert (str(width), str(height), channels) == (attributes["width"], attributes["height"], 3)
-        else:
-            assert base64.b64decode(attributes["src"].partition(";base64,")[2]).startswith(b"<svg")
-    curves = [attributes["alt"] for attributes in pictures if "svg" in attributes["src"]]
-    assert [words.partition(":")[0] for words in curves] == [
-        "GED over the number of samples",
-        "HM-IoU over the number of samples",
-        "GED over steps",
-        "HM-IoU over steps",
-        "Seconds per image over steps",
-        "Reliability diagram",
-    ]
-    assert f"{evaluated.results[0].mean('ged', 2):.3f} at 2" in curves[0]
-    sweep = {result.name: result.mean("seconds") for result in evaluated.results if result.kind == "sweep"}
-    seconds = [
-        f"{sampler} " + ", ".join(f"{sweep[f'{sampler} {n}']:.3f} at {n}" for n in (2, 5))
-        for sampler in ("ancestral", "ddim")
-    ]
-    assert curves[4] == f"Seconds per image over steps: {'; '.join(seconds)}"
-
-
-def test_pictures_can_be_enlarged_without_scripts(either: Evaluated) -> None:
-    ids = {attributes["id"] for _, attributes in either.page.elements if "id" in attributes}
-    links = {name: [a["href"] for a in either.page.all("a") if a.get("class") == name] for name in ("zoom", "close")}
-    pictures = [a for a in either.page.all("img") if a["src"].startswith("data:image/png")]
-    assert len(links["zoom"]) == len(set(links["zoom"])) == len(links["close"]) == len(pictures) > 10
-    assert {link[1:] for links_ in links.values() for link in links_} <= ids
-    assert ".cells li:target" in either.html
-
-
-# The images.
+from tests.evaluation.reports import Evaluate, Evaluated, Page, decoded, section_ids
 
 
 def test_pictures_show_the_samples_that_were_scored(evaluated: Evaluated) -> None:
@@ -111,7 +65,7 @@ def test_absent_annotators_and_large_images(evaluated: Evaluated, tmp_path: Path
     evaluated.folder.joinpath("large.png").write_bytes((tmp_path / "large.png").read_bytes())
     page = Page(evaluated.render(examples=[{**example, "panel": panel, "trajectory": []}]))
     assert page.text.count("absent") == 1
-    assert "process" not in [attributes["aria-labelledby"] for attributes in page.all("section")]
+    assert "process" not in section_ids(page)
     (size,) = [(a["width"], a["height"]) for a in page.all("img") if a["alt"].startswith("image of")]
     assert size == ("200", "100")
     assert "cells wide" in [attributes["class"] for attributes in page.all("ul")]
