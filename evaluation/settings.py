@@ -25,7 +25,7 @@ class EvalSettings(RuntimeOptions):
     load_from: str = Field("./logs/*/best_ged.pt", description="checkpoint; the newest match of a pattern")
     evaluation_path: str | None = Field(None, description="folder of the results; `null`: next to the checkpoint")
     seeds: Annotated[list[Seed], AsList] = Field(
-        [0], min_length=1, description="seeds of the sampling noise; results are means over several"
+        [0], min_length=1, description="of the noise; several: means over them"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
 
@@ -51,7 +51,5 @@ class EvalSettings(RuntimeOptions):
     sampling: SamplingConfig = SamplingConfig()
     sweep: SweepConfig = Field(SweepConfig(), description="at the first of `num_samples`")
     bits_per_pixel: bool = Field(False, description="also bound the likelihood (T network calls per annotator)")
-    max_batch_size: Positive | None = Field(
-        None, description="label maps per call of the network; `null`: as many as keep the device busy"
-    )
+    max_batch_size: Positive | None = Field(None, description="label maps per network call; `null`: to suit the device")
     n_validation_images: NonNegative = Field(6, description="example images in the report and in samples.png")

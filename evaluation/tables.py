@@ -66,7 +66,7 @@ def number(result: Contents, name: str, num_samples: int | None = None) -> Conte
 def title(contents: Contents, name: str) -> str:
     """The name of a metric in tables and figures; mean IoU says at which size."""
     height, width = headline(contents)["size"]
-    return f"Mean IoU, {height} {_TIMES} {width}" if name == "miou" else METRICS[name].title
+    return f"Mean IoU, {height}{_TIMES}{width}" if name == "miou" else METRICS[name].title
 
 
 def cell(name: str, row: Contents | None, decimals: int | None = None) -> Cell:

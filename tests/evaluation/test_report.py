@@ -28,7 +28,7 @@ from tests.evaluation.reports import (
 )  # fmt: skip
 from utils.errors import UserError
 
-SIZES = ["Mean IoU, 8 \N{MULTIPLICATION SIGN} 16", "Mean IoU, original size"]
+SIZES = ["Mean IoU, 8\N{MULTIPLICATION SIGN}16", "Mean IoU, original size"]
 
 
 @pytest.fixture(params=["distribution", "segmentation"])
