@@ -71,7 +71,8 @@ def test_real_processes_end_with_a_message(bench: Path, finished_run: Path) -> N
     (bench / "words.yml").write_text("a: [")
     (bench / "empty.pt").write_bytes(b"")
     scripts = [[str(tiny.ROOT / "ddpm_train.py")], [str(tiny.ROOT / "ddpm_eval.py")], ["-m", "checkpoints.official"]]
-    wrong = "words.yml nowhere.yml a=b = load_from=empty.pt batch_size=-1 device=tpu \\x00=[ {}".split()
+    wrong = ["words.yml", "nowhere.yml", "a=b", "=", "load_from=empty.pt", "batch_size=-1", "device=tpu"]
+    wrong += ["\\x00=[", "{}"]
     for number in range(20):
         command = [sys.executable, *scripts[number % 3], *generator.sample(wrong, 2)]
         environment = {**os.environ, "PYTHONPATH": str(tiny.ROOT)}
