@@ -109,7 +109,7 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
     weights = None if weights is None else weights.to(device)
     batches = training_batches(
         cached(train_data, settings.cache, device, settings.mp_loaders), settings.dataset_pipeline_train,
-        settings.batch_size, state.step, total_steps, settings.seed, settings.mp_loaders, shard(),
+        settings.batch_size, state.step, total_steps, settings.seed, settings.mp_loaders, shard(), settings.loss.raters,
     )  # fmt: skip
 
     setup_logging(folder)
@@ -162,18 +162,28 @@ def train_step(
     torch.manual_seed(seed_from("dropout", settings.seed, state.step, rank()))
     state.model.train()
 
-    # Time and noise are functions of the keys, so of seed, epoch and image
+    # Noise is a function of the keys, so of seed, epoch and image; times may depend on the whole batch
+    device, batch_size = state.model.device, settings.batch_size
     keys = derive_key("training", settings.seed, batch.epochs, batch.indices)
-    images, labels, keys = (
-        tensor.to(state.model.device, non_blocking=True) for tensor in (batch.images, batch.labels, keys)
+    images, labels, present, rater, keys = (
+        tensor.to(device, non_blocking=True)
+        for tensor in (batch.images, batch.labels, batch.present, batch.rater, keys)
     )
-    loss = torch.zeros((), device=state.model.device)
+    positions = torch.arange(batch_size, device=device)[shard()]
+    step_key = derive_key("times", settings.seed, state.step).to(device)
+    times, weights = state.times.draw(keys, step_key, positions, batch_size)
+    losses, loss = [], torch.zeros((), device=device)
     state.optimizer.zero_grad()
-    parts = (tensor.chunk(settings.gradient_accumulation) for tensor in (images, labels, keys))
-    for part_images, part_labels, part_keys in zip(*parts, strict=True):
-        part_loss = state.model.loss(part_images, part_labels, part_keys, class_weights).sum() / settings.batch_size
+    parts = (x.chunk(settings.gradient_accumulation) for x in (images, labels, keys, times, present, rater, weights))
+    for images, labels, keys, t, present, rater, weight in zip(*parts, strict=True):
+        part_losses = state.model.loss(
+            images, labels, keys, class_weights, config=settings.loss, t=t, present=present, rater=rater
+        )
+        part_loss = (weight * part_losses).sum() / batch_size
         part_loss.backward()
         loss += part_loss.detach()
+        losses.append(part_losses.detach())
+    state.times.update(times, torch.cat(losses))
 
     trained = [parameter for parameter in state.model.parameters() if parameter.grad is not None]
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]

@@ -21,12 +21,15 @@ def upgrade(contents: Mapping[str, Any]) -> dict[str, Any]:
     if process.get("beta_schedule") == "single_jump":
         process_part = {"module": "diffusion.classifier", "params": {"num_classes": num_classes}}
     else:
-        process_part = {"module": "diffusion.uniform", "params": {"num_classes": num_classes, **process}}
+        process_part = {
+            "module": "diffusion.uniform",
+            "params": {"num_classes": num_classes, "evidence": False, **process},
+        }
     upgraded = {
         **contents,
         "format_version": 2,
         "settings": {_RENAMED_SETTINGS.get(name, name): value for name, value in contents["settings"].items()},
-        "network": {"module": "models.unet", "params": dict(network)},
+        "network": {"module": "models.unet", "params": {"scale_shift_norm": False, **network}},
         "process": process_part,
         "model": _renamed(contents["model"]),
         "average": _renamed(contents["average"]),

@@ -54,12 +54,16 @@ class CachedImages:
     def __len__(self) -> int:
         return len(self._images)
 
-    def draw(self, indices: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `TrainingImages`."""
-        chosen = (uniforms.double() * self._num_annotators[indices]).long()
-        rows = (self._first_row[indices] + chosen).to(self.device)
+        counts = self._num_annotators[indices][:, None]
+        raters = torch.arange(int(counts.max()))
+        present = raters < counts
+        labels = self._labels[(self._first_row[indices][:, None] + raters.clamp(max=counts - 1)).to(self.device)]
+        if not present.all():
+            labels = labels.masked_fill(~present[:, :, None, None].to(self.device), 0)
         images = self._images[indices.to(self.device)]
-        return images if self._table is None else self._table.decode(images), self._labels[rows]
+        return images if self._table is None else self._table.decode(images), labels, present
 
 
 def cached(

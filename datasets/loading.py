@@ -1,7 +1,7 @@
 """Loading the dataset that the settings name, and drawing batches from it for training and evaluation."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,10 +20,12 @@ DATASETS = ("datasets.synthetic", "datasets.lidc", "datasets.lidc_crops", "datas
 
 
 class TrainingBatch(NamedTuple):
-    """Images, one label map of each, and which images in which epoch they are."""
+    """Images with the label maps of all raters or of one, and which images in which epoch they are."""
 
     images: Tensor  # float32, B x channels x H x W
-    labels: Tensor  # uint8, B x H x W
+    labels: Tensor  # uint8, B x A x H x W; 0 where a rater is absent
+    present: Tensor  # bool, B x A
+    rater: Tensor  # int64, B; one of those present, drawn at random
     indices: Tensor  # int64, B
     epochs: Tensor  # int64, B
 
@@ -49,8 +51,8 @@ class TrainingImages(Protocol):
 
     def __len__(self) -> int: ...
 
-    def draw(self, indices: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        """The images of these indices (B), and a label map of each, selected by a uniform number in [0, 1) (B)."""
+    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, label maps and present raters of these indices (B); see `TrainingBatch`. `present` is on the CPU."""
 
 
 def load_dataset(dataset_file: str, split: str, dataset_params: Mapping[str, Any]) -> AnnotatedDataset:
@@ -78,13 +80,10 @@ class UncachedImages:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def draw(self, indices: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `TrainingImages`."""
         items = _read_items(self.dataset, indices.tolist())
-        labels = [
-            item["labels"][int(u * len(item["labels"]))] for item, u in zip(items, uniforms.tolist(), strict=True)
-        ]
-        return _stack_images(items), torch.stack([map_.to(torch.uint8) for map_ in labels])
+        return _stack_images(items), *_pad_labels(items)
 
 
 def training_batches(
@@ -96,19 +95,21 @@ def training_batches(
     seed: int,
     workers: int,
     part: slice = slice(None),
+    raters: Literal["all", "one"] = "one",
 ) -> BatchLoader[TrainingBatch]:
     """The batches of the optimiser steps `first_step` .. `last_step` - 1, whichever step training started from.
 
-    Every epoch visits the images in a different order; a batch may extend into the next epoch. Order, annotator and
+    Every epoch visits the images in a different order; a batch may extend into the next epoch. Order, rater and
     augmentation are functions of (seed, epoch, index) and do not depend on `part`, the share of every batch that is
-    loaded. Images on a CUDA device are drawn there, without workers.
+    loaded. Images on a CUDA device are drawn there, without workers. With `raters` "one", batches contain only the
+    label maps of the rater that was drawn.
     """
     steps = _Steps(len(images), batch_size, first_step, last_step, seed, part)
     if not isinstance(images, TrainingImages):
         images = UncachedImages(images)
     augmentation = Augmentation(pipeline, images.normalisation)
     on_cpu = images.device.type == "cpu"
-    return make_loader(_TrainingBatches(images, augmentation, seed), steps, workers if on_cpu else 0, on_cpu)
+    return make_loader(_TrainingBatches(images, augmentation, seed, raters), steps, workers if on_cpu else 0, on_cpu)
 
 
 def evaluation_batches(
@@ -127,17 +128,21 @@ def evenly_spaced_indices(length: int, limit: int | None) -> list[int]:
 
 
 class _TrainingBatches(BatchDataset):
-    """Maps (epoch, index) pairs to images, each with the label map of one annotator, augmented."""
+    """Maps (epoch, index) pairs to images with label maps, augmented."""
 
-    def __init__(self, images: TrainingImages, augmentation: Augmentation, seed: int) -> None:
-        self.images, self.augmentation, self.seed = images, augmentation, seed
+    def __init__(self, images: TrainingImages, augmentation: Augmentation, seed: int, raters: str) -> None:
+        self.images, self.augmentation, self.seed, self.raters = images, augmentation, seed, raters
 
     def batch(self, keys: list[tuple[int, int]]) -> TrainingBatch:
         epochs, indices = torch.tensor(keys).unbind(1)
         noise = derive_key("augmentation", self.seed, epochs, indices)
-        images, labels = self.images.draw(indices, uniform(derive_key(noise, "annotator"), (1,))[:, 0])
+        images, labels, present = self.images.draw(indices)
+        rater = (uniform(derive_key(noise, "annotator"), (1,))[:, 0].double() * present.sum(1)).long()
+        if self.raters == "one":
+            labels = labels[torch.arange(len(labels)), rater.to(labels.device), None]
+            present, rater = present[:, :1], torch.zeros_like(rater)
         images, labels = self.augmentation(images, labels, noise.to(images.device))
-        return TrainingBatch(images, labels, indices, epochs)
+        return TrainingBatch(images, labels, present, rater, indices, epochs)
 
 
 class _Steps(Sampler[list[tuple[int, int]]]):
@@ -171,14 +176,9 @@ class _EvaluationBatches(BatchDataset):
     def batch(self, keys: list[int]) -> EvaluationBatch:
         items = _read_items(self.dataset, keys)
         images = _stack_images(items)
-        counts = torch.tensor([len(item["labels"]) for item in items])
-        present = torch.arange(int(counts.max())) < counts[:, None]
-        labels = torch.zeros((*present.shape, *images.shape[-2:]), dtype=torch.uint8)
-        labels[present] = torch.cat([item["labels"] for item in items]).to(torch.uint8)
         return EvaluationBatch(
             images,
-            labels,
-            present,
+            *_pad_labels(items),
             torch.tensor(keys),
             [item["name"] for item in items],
             [int(item.get("group", index)) for index, item in zip(keys, items, strict=True)],
@@ -191,6 +191,15 @@ def _read_items(dataset: AnnotatedDataset, indices: list[int]) -> list[dict[str,
     for item, index in zip(items, indices, strict=True):
         check_item(item, dataset, index)
     return items
+
+
+def _pad_labels(items: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+    """The label maps of all raters, B x A x H x W, and which raters are present, B x A."""
+    counts = torch.tensor([len(item["labels"]) for item in items])
+    present = torch.arange(int(counts.max())) < counts[:, None]
+    labels = torch.zeros((*present.shape, *items[0]["labels"].shape[1:]), dtype=torch.uint8)
+    labels[present] = torch.cat([item["labels"] for item in items]).to(torch.uint8)
+    return labels, present
 
 
 def _stack_images(items: list[dict[str, Any]]) -> Tensor:

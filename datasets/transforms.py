@@ -3,7 +3,7 @@
 An augmentation changes a whole batch at once. It is a function `augment(images, labels, keys)` of
 
     images    float32, B x channels x H x W
-    labels    uint8, B x H x W
+    labels    uint8, B x A x H x W: the label maps of all raters change in the same way
     keys      int64, B: every random choice for an item is a function of its key
 
 that returns images and labels. The settings name entries of `AUGMENTATIONS` and `TRANSFORMS`, or give a dotted name,
@@ -63,13 +63,13 @@ class PerItemTransform:
         new_images, new_labels = torch.empty_like(images), torch.empty_like(labels)
         items = zip(normalisation.undo(images), labels, keys.tolist(), strict=True)
         with torch.random.fork_rng(devices=[]):
-            for row, (image, map_, key) in enumerate(items):
+            for row, (image, maps, key) in enumerate(items):
                 torch.default_generator.manual_seed(key & (2**63 - 1))
-                new_image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(map_[None]))
-                if new_image.shape != image.shape or mask.shape[1:] != map_.shape:
+                new_image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(maps))
+                if new_image.shape != image.shape or mask.shape != maps.shape:
                     name, sizes = type(self.transform).__name__, f"{tuple(image.shape)} into {tuple(new_image.shape)}"
                     raise UserError(f"{_SETTING}: {name} turns an image of {sizes}; expected the same size")
-                new_images[row], new_labels[row] = new_image, mask[0]
+                new_images[row], new_labels[row] = new_image, mask
         return normalisation.apply(new_images), new_labels
 
 
@@ -97,7 +97,7 @@ class Augmentation:
         ]
 
     def __call__(self, images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Augment images (B x channels x H x W) and label maps (B x H x W) as a function of the keys (B)."""
+        """Augment images (B x channels x H x W) and label maps (B x A x H x W) as a function of the keys (B)."""
         for name, augment in self._steps:
             images, labels = augment(images, labels, derive_key(keys, name))
         return images, labels

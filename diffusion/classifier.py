@@ -33,7 +33,12 @@ class PixelwiseClassifier(Process):
 
     def kl(self, logits: Tensor, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
         """Cross entropy of x_0 per pixel, in nats: B x H x W."""
-        return F.cross_entropy(at_least_float32(logits), x_0.long(), reduction="none")
+        target = x_0 if x_0.is_floating_point() else x_0.long()
+        return F.cross_entropy(at_least_float32(logits), target, reduction="none")
+
+    def q_log_prob(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
+        """Zeros, B x A: x_1 does not tell label maps apart."""
+        return torch.zeros(x_0.shape[:2], dtype=torch.float64, device=x_0.device)
 
     def prior_kl(self) -> Tensor:
         """Zero: x_1 is the same under both distributions."""

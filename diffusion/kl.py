@@ -84,6 +84,87 @@ class PosteriorKL(torch.autograd.Function):
         return gradient * grad, None, None, None, None, None, None
 
 
+class SoftPosteriorKL(torch.autograd.Function):
+    """`PosteriorKL` for a distribution over x_0 instead of a single label map: KL( q(x_s | x_t) || p(x_s | x_t) ).
+
+    Both sides have the form of p above, so that with v_c = r_c / D_c for the target probabilities r,
+
+        q_k = A_k G_k,   G_k = sum_c Q_k(c) v_c,   KL = sum_k q_k log( G_k / B_k ),   R_k = q_k / B_k
+
+    and the gradient keeps its form. Arguments of `apply` as there, with the target (B x C x H x W) for x_0; at s = 0
+    the divergence is KL( r || p ).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, x_t: Tensor, target: Tensor, is_last: Tensor, step: Kernel, past: Kernel, full: Kernel
+    ) -> Tensor:
+        log_p = F.log_softmax(logits, dim=1)
+        kl_last = torch.special.entr(target).neg_().sub_(target * log_p).sum(1, keepdim=True)
+        p = log_p.exp_()
+        is_x_t = x_t == torch.arange(logits.shape[1], device=x_t.device)[:, None, None]
+        inverse_d = torch.where(is_x_t, 1 / full.same, 1 / full.other)
+        w, v = p * inverse_d, target * inverse_d
+        # At s = 0 neither logarithms nor ratios are used; 1 keeps those of vanishing classes finite.
+        b, g = ((x * past.keep).add_(past.other * x.sum(1, keepdim=True) + is_last) for x in (w, v))
+        q = g * torch.where(is_x_t, step.same, step.other)
+        kl = torch.where(is_last, kl_last, (q * (g / b).log_()).sum(1, keepdim=True))
+        ratio = q.div_(b)
+        spread = past.other * ratio.sum(1, keepdim=True)
+        ctx.save_for_backward(p.sub_(torch.where(is_last, target, ratio.mul_(past.keep).add_(spread).mul_(w))))
+        return kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad, None, None, None, None, None, None
+
+
+class BinaryPosteriorKL(torch.autograd.Function):
+    """`SoftPosteriorKL` for two classes: arrays of one channel, and arithmetic instead of indexing, which is faster.
+
+    Arguments of `apply` as there, but the target is the probability of class 1 (B x 1 x H x W).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, x_t: Tensor, target: Tensor, is_last: Tensor, step: Kernel, past: Kernel, full: Kernel
+    ) -> Tensor:
+        z_0, z_1 = logits.split(1, dim=1)
+        z, is_1 = z_1 - z_0, x_t.to(logits.dtype)
+        is_0 = 1 - is_1
+        p_1 = torch.sigmoid(z)
+        inverse, more = 1 / full.same, 1 / full.other - 1 / full.same  # from the smaller number, which is exact
+        inverse_d_0, inverse_d_1 = torch.addcmul(inverse, is_1, more), torch.addcmul(inverse, is_0, more)
+
+        def mixed(r_0: Tensor, r_1: Tensor) -> tuple[Tensor, Tensor]:
+            # At s = 0 neither logarithms nor ratios are used; 1 keeps those of vanishing classes finite.
+            rest = (r_0 + r_1).mul_(past.other).add_(is_last)
+            return torch.addcmul(rest, r_0, past.keep), torch.addcmul(rest, r_1, past.keep)
+
+        w_1 = p_1 * inverse_d_1
+        b_0, b_1 = mixed(torch.sigmoid(-z).mul_(inverse_d_0), w_1)
+        g_0, g_1 = mixed(inverse_d_0.sub_(inverse_d_0 * target), inverse_d_1.mul_(target))
+        q_0 = torch.addcmul(step.other, is_0, step.keep).mul_(g_0)
+        q_1 = torch.addcmul(step.other, is_1, step.keep).mul_(g_1)
+        kl = g_1.div_(b_1).log_().mul_(q_1).addcmul_(g_0.div_(b_0).log_(), q_0)
+        ratio_1, ratio_0 = q_1.div_(b_1), q_0.div_(b_0)
+        change = ratio_0.add_(ratio_1).mul_(past.other).addcmul_(ratio_1, past.keep).mul_(w_1)
+
+        entropy = torch.special.entr(target).add_(torch.special.entr(1 - target))
+        kl_last = F.softplus(z).addcmul_(z, target, value=-1).sub_(entropy)
+        ctx.save_for_backward(p_1.sub_(torch.where(is_last, target, change)))
+        return torch.where(is_last, kl_last, kl)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        gradient = gradient * grad
+        return torch.cat([-gradient, gradient], dim=1), None, None, None, None, None, None
+
+
 def _two_cases(num_classes: int, is_last: Tensor, step: Kernel, past: Kernel, full: Kernel) -> tuple["_Case", "_Case"]:
     """What a pixel needs to know of q where x_t = x_0, and where not: a handful of numbers per image."""
     q_other, q_0 = (step.other * past.other / full.same, step.same * past.same / full.same)

@@ -57,11 +57,22 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def kl(self, logits: Tensor, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
-        """KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, at least float32."""
+        """KL( q(x_{t-1} | x_t) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, at least float32.
+
+        `x_0` is a label map (integer, B x H x W), or probabilities of x_0 given x_t (B x C x H x W).
+        """
+
+    def evidence(self, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Logits of p(x_0 | x_t, image) from the output of the network (B x C x H x W); the same by default."""
+        return logits
 
     @abstractmethod
     def prior_kl(self) -> Tensor:
         """KL( q(x_T | x_0) || p(x_T) ) of one pixel, in nats: a float64 scalar."""
+
+    def q_log_prob(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
+        """log q(x_t | x_0) up to a constant, for the label maps of A raters (B x A x H x W): float64, B x A."""
+        raise UserError(f"{type(self).__name__} has no q_log_prob; choose loss.raters: one")
 
     def ddim_posterior(self, p_x_0: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float = 0.0) -> Tensor:
         """The step of the sampler "ddim", for processes that have one; shapes as in `p_posterior`."""

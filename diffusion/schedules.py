@@ -34,7 +34,17 @@ def linear(time_steps: int, first: float = 0.01, last: float = 0.2) -> Tensor:
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, dim=0)])
 
 
-SCHEDULES: dict[str, Callable[..., Tensor]] = {"cosine": cosine, "linear": linear}
+def shifted(time_steps: int, b: float = 0.5, s: float = 0.008) -> Tensor:
+    """`cosine` with the signal level abar replaced by b abar / sqrt(1 - abar^2 + b^2 abar^2).
+
+    b < 1 moves steps to higher noise levels, as larger images need (Hoogeboom et al., *Simple Diffusion*, 2023: a shift
+    of the logarithmic signal-to-noise ratio, here with abar as the amplitude of the signal).
+    """
+    table = cosine(time_steps, s)
+    return b * table / (1 - table**2 + b**2 * table**2).sqrt()
+
+
+SCHEDULES: dict[str, Callable[..., Tensor]] = {"cosine": cosine, "linear": linear, "shifted": shifted}
 
 
 def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from diffusion.kl import Kernel, PosteriorKL
+from diffusion.kl import BinaryPosteriorKL, Kernel, PosteriorKL, SoftPosteriorKL
 from diffusion.process import Process, at_least_float32, per_pixel
 from diffusion.schedules import SCHEDULES, alpha_bar_table
 from utils.config import Config, Positive, choice_of
@@ -23,6 +23,10 @@ class UniformConfig(Config):
     time_steps: Positive = Field(250, description="T, the number of steps of the process")
     beta_schedule: choice_of(SCHEDULES) = Field("cosine", description="schedule of alpha-bar")  # type: ignore[valid-type]
     beta_schedule_params: dict[str, float] = Field({}, description="parameters of the schedule")
+    evidence: bool = Field(False, description="add the log-likelihood of x_t to the network's logits")
+
+
+DEFAULTS = UniformConfig()
 
 
 class UniformDiffusion(Process):
@@ -34,7 +38,14 @@ class UniformDiffusion(Process):
     Args:
         num_classes: C, from 2 to 256.
         alpha_bar: table of T + 1 values, indexed by the time itself (see `diffusion.schedules`).
+        config: the settings that checkpoints store.
     """
+
+    config: UniformConfig
+
+    def __init__(self, num_classes: int, alpha_bar: Tensor, config: UniformConfig = DEFAULTS) -> None:
+        super().__init__(num_classes, alpha_bar)
+        self.config = config
 
     def kernel(self, t: Tensor, s: Tensor | int, dtype: torch.dtype) -> Kernel:
         """q(x_t | x_s) for s <= t, with values of shape B x 1 x 1 x 1."""
@@ -83,16 +94,43 @@ class UniformDiffusion(Process):
         return weight * p_x_0 + (keep * self._is_class(x_t) + rest)
 
     def kl(self, logits: Tensor, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
-        """KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, at least float32.
+        """KL( q(x_{t-1} | x_t) || p(x_{t-1} | x_t) ) per pixel, in nats: B x H x W, at least float32.
 
-        At t = 1 it is the cross entropy of x_0. See `diffusion.kl` for the closed form.
+        `x_0` is a label map (integer, B x H x W), or probabilities of x_0 given x_t (B x C x H x W). At t = 1 and for a
+        label map it is the cross entropy of x_0. See `diffusion.kl` for the closed form.
         """
         logits = at_least_float32(logits)
         s = t - 1
         kernels = (self.kernel(later, earlier, logits.dtype) for later, earlier in ((t, s), (s, 0), (t, 0)))
-        x_t, x_0 = (x.long()[:, None] for x in (x_t, x_0))
-        kl: Tensor = PosteriorKL.apply(logits, x_t, x_0, (s == 0)[:, None, None, None], *kernels)
+        is_last, x_t, is_soft = (s == 0)[:, None, None, None], x_t.long()[:, None], x_0.is_floating_point()
+        if self.num_classes == 2:
+            foreground = (x_0[:, 1:] if is_soft else x_0[:, None]).to(logits.dtype)
+            kl: Tensor = BinaryPosteriorKL.apply(logits, x_t, foreground, is_last, *kernels)
+        elif is_soft:
+            kl = SoftPosteriorKL.apply(logits, x_t, x_0.to(logits.dtype), is_last, *kernels)
+        else:
+            kl = PosteriorKL.apply(logits, x_t, x_0.long()[:, None], is_last, *kernels)
         return kl[:, 0]
+
+    def q_log_prob(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
+        """log q(x_t | x_0) of whole label maps up to a constant, for x_0 of A raters (B x A x H x W): float64, B x A.
+
+        It is n log( (1 + (C-1) abar_t) / (1 - abar_t) ), with n the number of pixels at which x_t equals x_0.
+        """
+        num_equal = (x_0 == x_t[:, None]).sum((2, 3))
+        return num_equal * self._log_odds(t)[:, None]
+
+    def evidence(self, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Add what x_t itself says about x_0, log q(x_t | x_0), if the config asks for it: B x C x H x W."""
+        if not self.config.evidence:
+            return logits
+        logits = at_least_float32(logits)
+        return logits + per_pixel(self._log_odds(t), logits.dtype) * self._is_class(x_t)
+
+    def _log_odds(self, t: Tensor) -> Tensor:
+        """log of q(x_t = c | x_0 = c) / q(x_t = c | x_0 = k) for k != c: float64, B."""
+        abar = self.alpha_bar[t]
+        return torch.log1p((self.num_classes - 1) * abar) - torch.log1p(-abar)
 
     def prior_kl(self) -> Tensor:
         """KL( q(x_T | x_0) || uniform ) of one pixel, in nats, the same for every x_0: a float64 scalar."""
@@ -120,6 +158,4 @@ def get_process(num_classes: int, **params: Any) -> UniformDiffusion:
     """
     config = UniformConfig(**params)
     table = alpha_bar_table(config.beta_schedule, config.time_steps, **config.beta_schedule_params)
-    process = UniformDiffusion(num_classes, table)
-    process.config = config
-    return process
+    return UniformDiffusion(num_classes, table, config)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.likelihood import bits_per_pixel
+from diffusion.objective import LossConfig, training_loss, uniform_times
 from diffusion.process import Process
 from diffusion.samplers import Denoiser, SamplingConfig, Step, prior_sample, reverse_process
 from models.chunking import default_chunk_size, run_in_chunks
@@ -15,9 +16,9 @@ from models.dino import Encoder
 from models.tiling import TiledNetwork, TileGrid
 from models.unet import UNet
 from utils.errors import UserError
-from utils.noise import derive_key, image_keys, uniform
+from utils.noise import derive_key, image_keys
 
-DEFAULT_SAMPLING = SamplingConfig()
+DEFAULT_SAMPLING, DEFAULT_LOSS = SamplingConfig(), LossConfig()
 
 
 class Samples(NamedTuple):
@@ -84,33 +85,50 @@ class CCDM(nn.Module):
         if self.encoder is not None:
             inputs += (self.encoder(images) if features is None else features,)
         if self.precision == torch.float32:
-            return self.network(*inputs)
-        with torch.autocast(images.device.type, self.precision):
-            return self.network(*inputs)
+            logits = self.network(*inputs)
+        else:
+            with torch.autocast(images.device.type, self.precision):
+                logits = self.network(*inputs)
+        return self.process.evidence(logits, x_t, t)
 
     def features(self, images: Tensor) -> Tensor | None:
         """The second condition of images, B x channels x H / stride x W / stride; None without an encoder."""
         return None if self.encoder is None else self.encoder(images)
 
     def loss(
-        self, images: Tensor, labels: Tensor, keys: Tensor | None = None, class_weights: Tensor | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        keys: Tensor | None = None,
+        class_weights: Tensor | None = None,
+        *,
+        config: LossConfig = DEFAULT_LOSS,
+        t: Tensor | None = None,
+        present: Tensor | None = None,
+        rater: Tensor | None = None,
     ) -> Tensor:
-        """The training loss of every image, in nats: KL summed over pixels, shape B.
+        """The training loss of every image, in nats, shape B; see `diffusion.objective.training_loss`.
 
         Args:
             images: B x channels x H x W.
-            labels: one annotator's label map of each image, integer, B x H x W.
+            labels: label maps, integer, B x H x W, or B x A x H x W of A raters.
             keys: int64 of shape B, of which time and noise are functions; fresh ones from PyTorch's generator if None.
             class_weights: C weights by the class of x_0; 0 excludes a class (void).
+            config: what is minimised.
+            t: times 1 .. T, B; uniform if None.
+            present: B x A, bool, which raters labelled an image.
+            rater: the rater that x_t is drawn from, int64, B; the first by default.
         """
         if keys is None:
             keys = torch.randint(2**63 - 1, (len(images),), device=images.device)
-        t = 1 + uniform(derive_key(keys, "t"), (1,))[:, 0].mul_(self.process.time_steps).long()
-        x_t = self.process.q_sample(labels, t, derive_key(keys, "x_t"))
-        kl = self.process.kl(self(x_t, t, images), x_t, labels, t)
-        if class_weights is not None:
-            kl = kl * class_weights.to(kl.dtype)[labels.long()]
-        return kl.sum((1, 2))
+        if t is None:
+            t = uniform_times(self.process, keys)
+
+        def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+            return self(x_t, t, images)
+
+        options = {"present": present, "rater": rater, "class_weights": class_weights}
+        return training_loss(self.process, denoiser, labels, keys, t, config, **options)
 
     @torch.no_grad()
     def sample(

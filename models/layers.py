@@ -31,14 +31,28 @@ class TimedSequential(nn.ModuleList):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions around the time embedding, with a skip: B x in_channels x H x W -> B x out_channels x H x W."""
+    """Two convolutions around the time embedding, with a skip: B x in_channels x H x W -> B x out_channels x H x W.
 
-    def __init__(self, in_channels: int, out_channels: int, embedding_channels: int, dropout: float) -> None:
+    The embedding is added before the second normalisation, or, with `scale_shift_norm`, scales and shifts its result,
+    so that it has an effect however few channels a normalisation group has.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_channels: int,
+        dropout: float,
+        scale_shift_norm: bool = False,
+    ) -> None:
         super().__init__()
+        self.scale_shift_norm = scale_shift_norm
         self.in_layers = nn.Sequential(
             nn.GroupNorm(NORM_GROUPS, in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
         )
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding_channels, out_channels))
+        self.emb_layers = nn.Sequential(
+            nn.SiLU(), nn.Linear(embedding_channels, 2 * out_channels if scale_shift_norm else out_channels)
+        )
         self.out_layers = nn.Sequential(
             nn.GroupNorm(NORM_GROUPS, out_channels),
             nn.SiLU(),
@@ -48,8 +62,13 @@ class ResBlock(nn.Module):
         self.skip_connection = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None]
-        return self.skip_connection(x) + self.out_layers(h)
+        h, time = self.in_layers(x), self.emb_layers(embedding)[:, :, None, None]
+        if self.scale_shift_norm:
+            scale, shift = time.chunk(2, dim=1)
+            h = self.out_layers[1:](torch.addcmul(shift, self.out_layers[0](h), 1 + scale))
+        else:
+            h = self.out_layers(h + time)
+        return self.skip_connection(x) + h
 
 
 class AttentionBlock(nn.Module):

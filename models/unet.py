@@ -52,6 +52,9 @@ class UNetConfig(Config):
     num_heads: Positive = Field(1, description="attention heads, if num_head_channels is -1")
     num_head_channels: int = Field(32, ge=-1, description="channels per attention head, or -1")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate inside residual blocks")
+    scale_shift_norm: bool = Field(
+        False, description="the time scales and shifts normalised activations; false for official weights"
+    )
     feature: FeatureCondition | None = None
 
     @model_validator(mode="after")
@@ -213,7 +216,9 @@ class UNet(nn.Module):
         return block
 
     def _res_block(self, in_channels: int, out_channels: int) -> ResBlock:
-        return ResBlock(in_channels, out_channels, self.embedding_channels, self.config.dropout)
+        return ResBlock(
+            in_channels, out_channels, self.embedding_channels, self.config.dropout, self.config.scale_shift_norm
+        )
 
     def _attention(self, channels: int) -> AttentionBlock:
         heads = self.config.num_heads

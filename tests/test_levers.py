@@ -64,3 +64,29 @@ def test_training_in_bfloat16_resumes_bit_by_bit(train: Train, tmp_path: Path) -
     rest = train("rest", *changes, f"load_from={half}")
     assert rest["step"] == whole["step"] == 9
     assert all(tiny.same(rest[name], whole[name]) for name in ("model", "average", "optimizer", "best"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "loss.raters=all",
+        "loss.cross_entropy=0.02",
+        "loss={kl: 0, cross_entropy: 1}",
+        "time_sampling=stratified",
+        "time_sampling=importance",
+        "process_params={time_steps: 50, evidence: true}",
+        "process_params={time_steps: 50, beta_schedule: shifted}",
+        "network_params.scale_shift_norm=true",
+    ],
+)
+def test_every_option_changes_the_training_and_resumes_bit_by_bit(
+    train: Train, tmp_path: Path, change: str, finished_run: Path
+) -> None:
+    changes = [change, "validation_freq=100", "checkpoint_freq=5", "mp_loaders=0"]
+    whole = train("whole", *changes)
+    plain = load_checkpoint(finished_run / "last.pt")
+    assert not tiny.same(whole["model"], plain["model"])
+    resumed = train("rest", *changes, f"load_from={tmp_path}/whole/previous.pt")
+    assert load_checkpoint(tmp_path / "whole" / "previous.pt")["step"] == 5
+    assert tiny.same(resumed["model"], whole["model"])
+    assert tiny.same(resumed["times"], whole["times"])

@@ -4,10 +4,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from diffusion.objective import LossConfig
 from diffusion.samplers import SamplingConfig
 from models.dino import EncoderConfig
 from models.runtime import RuntimeOptions
-from utils.config import Config, NonNegative, Positive, Seed
+from training.time_sampling import TIME_SAMPLERS
+from utils.config import Config, NonNegative, Positive, Seed, choice_of
 
 
 class PolynomialDecay(Config):
@@ -84,6 +86,12 @@ class TrainSettings(RuntimeOptions):
     optim: OptimSettings = OptimSettings()
     polyak_alpha: float = Field(
         0.9999, ge=0, lt=1, description="decay of the bias-corrected exponential moving average of the weights"
+    )
+    loss: LossConfig = LossConfig()
+    time_sampling: choice_of(TIME_SAMPLERS) = Field(  # type: ignore[valid-type]
+        "uniform",
+        description="times of a batch: independent, evenly spread (stratified), or preferring those of large losses, "
+        "which are weighted accordingly (importance)",
     )
     max_nonfinite_steps: NonNegative = Field(0, description="non-finite steps tolerated before aborting")
 

@@ -12,6 +12,7 @@ from models import CCDM
 from training.ema import ExponentialMovingAverage
 from training.nonfinite import NonFiniteGuard, NonFiniteSteps
 from training.settings import TrainSettings
+from training.time_sampling import TIME_SAMPLERS
 from utils.distributed import is_main
 
 
@@ -34,6 +35,7 @@ class TrainState:
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.optim.learning_rate, fused=True)
         self.average = ExponentialMovingAverage(model, settings.polyak_alpha)
         self.guard = NonFiniteGuard(model.device)
+        self.times = TIME_SAMPLERS[settings.time_sampling](model.process)
         self.step = self.validated = 0
         self.best: dict[str, float] = {}
 
@@ -47,6 +49,7 @@ class TrainState:
             "validated": self.validated,
             "best": self.best,
             "nonfinite_steps": list(self.guard.read()),
+            "times": self.times.state_dict(),
         }
 
     def load_state_dict(self, contents: Mapping[str, Any]) -> None:
@@ -60,6 +63,7 @@ class TrainState:
         self.optimizer.load_state_dict(contents["optimizer"])
         self.step, self.best = contents["step"], dict(contents["best"])
         self.validated = contents.get("validated", self.step)
+        self.times.load_state_dict(contents.get("times", {}))
         self.guard.restore(NonFiniteSteps(*contents.get("nonfinite_steps", ())))
 
     def save(self, path: Path) -> None:

@@ -30,7 +30,7 @@ def version_1(model: CCDM, schedule: str = "cosine", **settings: Any) -> dict[st
         return {f"unet.{name.removeprefix('network.')}" if name.startswith("network.") else name: tensor
                 for name, tensor in part.state_dict().items()}  # fmt: skip
 
-    network = model.network.config.model_dump(exclude={"num_states"})
+    network = model.network.config.model_dump(exclude={"num_states", "scale_shift_norm"})
     contents = {
         "settings": {
             "precision": "float32", "load_from": None, "seed": 0, "dataset_file": "datasets.synthetic",

@@ -63,7 +63,7 @@ def normalised(images: Tensor) -> Tensor:
 def test_eight_bit_images_are_stored_in_eight_bits_without_loss(data: Own) -> None:
     images = CachedImages(data, CPU, workers=0)
     assert image_bytes(images) == LENGTH * data.image_channels * 36
-    drawn, _ = images.draw(torch.arange(LENGTH), torch.full((LENGTH,), 0.5))
+    drawn, _, _ = images.draw(torch.arange(LENGTH))
     assert same(drawn, data.images)
 
 
@@ -72,7 +72,7 @@ def test_other_images_are_stored_as_floats_without_loss(late: int) -> None:
     data = Own(eight_bit() * 2 - 1)
     data.images[late] += 1e-6
     images = CachedImages(data, CPU, workers=0)
-    drawn, _ = images.draw(torch.arange(LENGTH), torch.full((LENGTH,), 0.5))
+    drawn, _, _ = images.draw(torch.arange(LENGTH))
     assert same(drawn, data.images)
     assert image_bytes(images) == LENGTH * 36 * 4
 
@@ -89,14 +89,13 @@ def test_without_a_cache_the_dataset_is_returned() -> None:
     assert cached(data, None, CPU, 0) is data
 
 
-def test_every_annotator_is_drawn_and_no_other() -> None:
-    images, length = CachedImages(Own(eight_bit()), CPU, workers=0), 4000
-    draws = images.draw(torch.full((length,), 5), torch.rand(length, generator=torch.Generator().manual_seed(0)))[1]
-    annotators = [(draws == labels).flatten(1).all(1).sum().item() for labels in Own(eight_bit())[5]["labels"]]
-    assert sum(annotators) == length
-    assert min(annotators) > 1200
-    edges = images.draw(torch.tensor([5, 5]), torch.tensor([2.0**-32, 1 - 2.0**-24]))[1]
-    assert same(edges, Own(eight_bit())[5]["labels"][[0, 2]])
+def test_all_label_maps_of_an_image_are_drawn_and_no_other() -> None:
+    images = CachedImages(Own(eight_bit()), CPU, workers=0)
+    _, labels, present = images.draw(torch.tensor([5, 3, 4]))  # of 3, 1 and 2 annotators
+    assert present.tolist() == [[True] * 3, [True, False, False], [True, True, False]]
+    assert not labels[~present].any()
+    for row, index in enumerate((5, 3, 4)):
+        assert same(labels[row][present[row]], Own(eight_bit())[index]["labels"])
 
 
 class Uneven(Own):

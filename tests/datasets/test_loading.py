@@ -77,8 +77,20 @@ def test_every_annotator_is_drawn_and_no_other() -> None:
     seen: dict[int, set[int]] = {index: set() for index in range(LENGTH)}
     for batch in batches:
         for index, labels in zip(batch.indices.tolist(), batch.labels, strict=True):
-            seen[index].add(int(labels[0, 0]))
+            seen[index].add(int(labels[0, 0, 0]))
     assert seen == {index: set(range(index % 3 + 1)) for index in range(LENGTH)}
+
+
+def test_all_annotators_come_along_if_wanted_and_the_same_one_is_drawn() -> None:
+    one, everyone = (
+        list(training_batches(Numbered(), PIPELINE, 4, 0, 5, 0, workers=0, raters=raters)) for raters in ("one", "all")
+    )
+    for chosen, batch in zip(one, everyone, strict=True):
+        assert torch.equal(batch.present.sum(1), batch.indices % 3 + 1)
+        assert torch.equal(batch.labels[torch.arange(4), batch.rater], chosen.labels[:, 0])
+        assert torch.equal(batch.images, chosen.images)
+        assert chosen.present.all()
+        assert not chosen.rater.any()
 
 
 def test_augmentation_differs_between_epochs_and_images() -> None:

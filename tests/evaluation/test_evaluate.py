@@ -1,6 +1,8 @@
 """Scores with known answers, intervals, and the cache."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from metrics import pairwise_iou
 from models import CCDM
 from tests import tiny
 from tests.evaluation.data import Maps, Streets, evaluation, score_all, without_seconds
+from tests.evaluation.reports import Evaluated
 from utils.errors import UserError
 
 
@@ -197,3 +200,26 @@ def test_likelihood_is_averaged_over_the_annotators(val: SyntheticLesions, tmp_p
         assert results[0].values("bits_per_pixel")[results[0].images.index(image)] == pytest.approx(np.mean(each))
     with pytest.raises(UserError, match="bits_per_pixel"):
         evaluation(Streets(), **settings)
+
+
+def test_several_annotators_with_a_void_class_are_evaluated_as_a_distribution(tmp_path: Path) -> None:
+    found = Evaluated(tiny.model(4), Annotated(), tmp_path, num_samples=2, sampling=SamplingConfig(steps=2))
+    assert found.contents["task"] == "distribution"
+    rows = [row[0] for row in found.page.tables["Results by number of samples"] if len(row) == 5]
+    assert rows == ["Predictor", "model", "majority vote", "always empty", "annotators"]
+    assert "pixels that one of them left void are excluded" in found.page.text
+    assert "void" in [name.strip() for name in re.findall(r"</span>(.*?)</li>", found.html)]
+
+
+class Annotated:
+    """Three images of two annotators, who leave different pixels void."""
+
+    num_classes, image_channels, void_class, class_names = 4, 1, 3, ("background", "a", "b", "void")
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        labels = torch.randint(3, (2, 8, 8), generator=torch.Generator().manual_seed(index)).to(torch.uint8)
+        labels[0, 0], labels[1, :, 0] = 3, 3
+        return {"image": tiny.images(1, seed=index)[0], "labels": labels, "name": f"{index}"}

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from diffusion import PixelwiseClassifier, SamplingConfig
 from evaluation.published import published_results
@@ -270,29 +269,6 @@ def test_single_image_has_no_interval_and_no_nan(evaluated_with: Evaluate, segme
         assert re.search(r"\bnan\b", page.text, re.IGNORECASE) is None
         assert "[" not in page.tables["Results by number of samples"][1][2]
         assert section_ids(page) in (["results", "calibration", "protocol"], ["results", "classes", "protocol"])
-
-
-def test_several_annotators_with_a_void_class_are_evaluated_as_a_distribution(tmp_path: Path) -> None:
-    found = Evaluated(tiny.model(4), Annotated(), tmp_path, num_samples=2, sampling=SamplingConfig(steps=2))
-    assert found.contents["task"] == "distribution"
-    rows = [row[0] for row in found.page.tables["Results by number of samples"] if len(row) == 5]
-    assert rows == ["Predictor", "model", "majority vote", "always empty", "annotators"]
-    assert "pixels that one of them left void are excluded" in found.page.text
-    assert "void" in [name.strip() for name in re.findall(r"</span>(.*?)</li>", found.html)]
-
-
-class Annotated:
-    """Three images of two annotators, who leave different pixels void."""
-
-    num_classes, image_channels, void_class, class_names = 4, 1, 3, ("background", "a", "b", "void")
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        labels = torch.randint(3, (2, 8, 8), generator=torch.Generator().manual_seed(index)).to(torch.uint8)
-        labels[0, 0], labels[1, :, 0] = 3, 3
-        return {"image": tiny.images(1, seed=index)[0], "labels": labels, "name": f"{index}"}
 
 
 def test_class_that_does_not_occur_has_a_dash(segmented: Evaluated) -> None:
