@@ -1,6 +1,6 @@
 """The denoising network: the U-Net of ADM over label map and image, with an optional second condition of features."""
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,9 @@ class UNetConfig(Config):
     num_res_blocks: Positive = Field(2, description="residual blocks per level")
     num_heads: Positive = Field(1, description="attention heads, if num_head_channels is -1")
     num_head_channels: int = Field(32, ge=-1, description="channels per attention head, or -1")
+    patch_size: Literal[1, 2, 4] = Field(
+        1, description="side of the squares of pixels that become one pixel with more channels inside the network"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate inside residual blocks")
     scale_shift_norm: bool = Field(
         False, description="the time scales and shifts normalised activations; false for official weights"
@@ -91,7 +94,7 @@ class UNetConfig(Config):
         joints, index, channels = {}, 1, self.base_channels * self.channel_mult[0]
         for level, mult in enumerate(self.channel_mult):
             for _ in range(self.num_res_blocks):
-                joints[index] = Joint(1 << level, channels)
+                joints[index] = Joint(self.patch_size << level, channels)
                 index, channels = index + 1, self.base_channels * mult
             index += 1  # the downsampling block
         return joints
@@ -99,16 +102,20 @@ class UNetConfig(Config):
     @property
     def stride(self) -> int:
         """Downsampling factor of the coarsest level."""
-        return 1 << (len(self.channel_mult) - 1)
+        return self.patch_size << (len(self.channel_mult) - 1)
 
     @property
     def input_channels(self) -> int:
-        """Channels of the network's input: one-hot label map and image."""
-        return (self.num_states or self.num_classes) + self.image_channels
+        """Channels of the first convolution's input: one-hot label map and image, for every pixel of a patch."""
+        return ((self.num_states or self.num_classes) + self.image_channels) * self.patch_size**2
 
 
 class UNet(nn.Module):
     """p(x_0 | x_t, image) as logits. Parameter names and shapes are those of ADM and of the official CCDM code.
+
+    With a `patch_size` above 1, label map and image enter through pixel-unshuffle and the logits leave through
+    pixel-shuffle (Shi et al. 2016); everything in between costs 1 / patch_size^2. All downsampling factors, such as
+    `attention_resolutions`, refer to the image.
 
     With `use_checkpoint` set, training stores only the input of each block and recomputes the rest in the backward
     pass.
@@ -132,7 +139,9 @@ class UNet(nn.Module):
         )
         self.output_blocks = self._build_up(channels, skips)
         self.out = nn.Sequential(
-            nn.GroupNorm(NORM_GROUPS, first), nn.SiLU(), zero_init(nn.Conv2d(first, config.num_classes, 3, padding=1))
+            nn.GroupNorm(NORM_GROUPS, first),
+            nn.SiLU(),
+            zero_init(nn.Conv2d(first, config.num_classes * config.patch_size**2, 3, padding=1)),
         )
 
     @property
@@ -164,6 +173,7 @@ class UNet(nn.Module):
         height, width = x_t.shape[-2:]
         stride = self.config.stride
         h = F.pad(torch.cat([one_hot, images], dim=1), (0, -width % stride, 0, -height % stride), mode="replicate")
+        h = F.pixel_unshuffle(h, self.config.patch_size)
 
         skips = []
         for index, block in enumerate(self.input_blocks):
@@ -174,7 +184,7 @@ class UNet(nn.Module):
         h = self._through(self.middle_block, h, embedding)
         for block in self.output_blocks:
             h = self._through(block, torch.cat([h, skips.pop()], dim=1), embedding)
-        return self.out(h)[..., :height, :width]
+        return F.pixel_shuffle(self.out(h), self.config.patch_size)[..., :height, :width]
 
     def _through(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
         if self.use_checkpoint and torch.is_grad_enabled():
@@ -183,7 +193,7 @@ class UNet(nn.Module):
 
     def _build_down(self, channels: int) -> list[int]:
         """Append the input blocks after the first; returns the channels of every skip."""
-        config, skips, factor = self.config, [channels], 1
+        config, skips, factor = self.config, [channels], self.config.patch_size
         for level, mult in enumerate(config.channel_mult):
             for _ in range(config.num_res_blocks):
                 joined = channels + self._features_joining()
