@@ -4,7 +4,8 @@ The settings are in params.yml; docs/settings.md lists all of them. The run fold
 `previous.pt`, and `best_<metric>.pt` for each validation metric), the log, the settings, and TensorBoard's files.
 
 `torchrun --nproc_per_node=N ddpm_train.py ...` distributes each batch over N processes. SIGTERM, SIGINT and SIGUSR1
-stop the run after the current step, with a checkpoint and status 75 (0 under torchrun); `load_from=auto` resumes it.
+stop the run after the current step, with a checkpoint and status 75 (0 under torchrun), as `stop_after=9min` does;
+`load_from=auto` resumes it.
 """
 
 import sys
@@ -26,12 +27,13 @@ from datasets.class_weights import class_weights
 from datasets.loading import TrainingBatch, training_batches
 from datasets.transforms import Augmentation
 from models.runtime import apply_runtime_options, resolve_auto
+from training.duration import seconds
 from training.initial_state import check_resumable, resolve_checkpoint
 from training.model import create_model, load_initial_weights, model_config
 from training.nonfinite import NonFiniteSteps
-from training.optimisation import polynomial_decay
 from training.progress import Progress
 from training.run_dir import locked_run_dir
+from training.schedule import Schedule
 from training.settings import TrainSettings
 from training.signals import StopRequest, StopRequestedError, preempted_status
 from training.state import TrainState
@@ -51,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
         UserError: for whatever the user can fix.
-        SystemExit: if a signal stopped the training.
+        SystemExit: if a signal or `stop_after` stopped the training.
     """
     settings, source = load_settings_and_recipe(TrainSettings, argv, default_file="params.yml")
     with (
@@ -65,8 +67,9 @@ def main(argv: Sequence[str]) -> None:
 
 
 def train(settings: TrainSettings, source: str, folder: Path) -> bool:
-    """Train to the end; returns False if a signal stopped the training, whose state is then saved."""
+    """Train to the end; returns False if a signal or `stop_after` stopped the training, whose state is then saved."""
     setup_logging()
+    stop = StopRequest() if settings.stop_after is None else StopRequest(seconds(settings.stop_after))
 
     # Device and data
     device = choose_device(settings.device)
@@ -80,7 +83,8 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
         )
     preprocessing = Preprocessing.from_dataset(train_data)
     Augmentation(settings.dataset_pipeline_train, preprocessing.normalisation)  # raises if it has an unknown name
-    total_steps = max(1, settings.max_epochs * len(train_data) // settings.batch_size)
+    schedule = Schedule(settings, len(train_data))
+    total_steps = schedule.total_steps
 
     # Model, optimiser and average of the weights: new ones, or those of a checkpoint
     start = resolve_checkpoint(settings, folder, train_data)
@@ -97,7 +101,7 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
     check_resumable(start, description, total_steps)
     if start.initialised is not None:
         load_initial_weights(model, start.initialised)
-    state = TrainState(model.to(device), settings, description)
+    state = TrainState(model.to(device), settings, schedule, description)
     for each in (state.model, state.average.model):
         apply_runtime_options(each, settings)
     if start.resumed is not None:
@@ -121,7 +125,6 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
     LOGGER.info("%.2f M parameters on %s, %d training images", millions, device, len(train_data))
     LOGGER.info("processes: %d, first step: %d of %d", world_size(), state.step + 1, total_steps)
 
-    stop = StopRequest()
     with stop.listening(), TensorBoard(folder) as board:
         board.add_text("settings", f"```\n{text}\n```")
         validation = Validation(val_data, settings, board, folder, stop.check)
@@ -129,15 +132,15 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
         bar = tqdm(batches, "training", total_steps, initial=state.step, disable=None if is_main() else True)
         losses: list[Tensor] = []
         try:
-            if validation.is_due(state, total_steps):  # the one that a signal interrupted
+            if validation.is_due(state, schedule):  # the one that a signal interrupted
                 validation.run(state)
             for batch in bar:
-                losses.append(train_step(state, batch, total_steps, weights, settings))
-                if state.step % settings.display_freq == 0 or state.step == total_steps:
+                losses.append(train_step(state, batch, schedule, weights, settings))
+                if state.step % schedule.display_freq == 0 or state.step == total_steps:
                     progress.report(state, losses)
                     losses.clear()
                     check_finite(state, settings, folder / "nonfinite_step.pt")
-                if validation.is_due(state, total_steps):
+                if validation.is_due(state, schedule):
                     validation.run(state)
                     progress.restart(state.step)
                 elif settings.checkpoint_freq is not None and state.step % settings.checkpoint_freq == 0:
@@ -152,13 +155,10 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
 
 
 def train_step(
-    state: TrainState, batch: TrainingBatch, total_steps: int, class_weights: Tensor | None, settings: TrainSettings
+    state: TrainState, batch: TrainingBatch, schedule: Schedule, class_weights: Tensor | None, settings: TrainSettings
 ) -> Tensor:
     """One step of the optimiser and of the average; returns the loss without waiting for the device."""
-    optim = settings.optim
-    state.optimizer.param_groups[0]["lr"] = polynomial_decay(
-        state.step, total_steps, optim.learning_rate, optim.lr_params.min_lr, optim.lr_params.power
-    )
+    state.optimizer.param_groups[0]["lr"] = schedule.learning_rate(state.step)
     torch.manual_seed(seed_from("dropout", settings.seed, state.step, rank()))
     state.model.train()
 
@@ -189,8 +189,8 @@ def train_step(
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
     all_reduce_sum([loss, *gradients])
     norm = state.guard.inspect(state.optimizer, loss, gradients, state.step + 1)
-    if optim.max_grad_norm is not None:
-        clip_grads_with_norm_(trained, optim.max_grad_norm, norm)
+    if settings.optim.max_grad_norm is not None:
+        clip_grads_with_norm_(trained, settings.optim.max_grad_norm, norm)
     state.optimizer.step()
     state.average.update(state.model, skip=state.guard.found_inf)
     state.step += 1

@@ -193,7 +193,8 @@ class UNet(nn.Module):
 
     def _build_down(self, channels: int) -> list[int]:
         """Append the input blocks after the first; returns the channels of every skip."""
-        config, skips, factor = self.config, [channels], self.config.patch_size
+        config, skips = self.config, [channels]
+        factor: int = config.patch_size
         for level, mult in enumerate(config.channel_mult):
             for _ in range(config.num_res_blocks):
                 joined = channels + self._features_joining()

@@ -1,8 +1,10 @@
 """Training: the same result however it is interrupted and loaded, and what it leaves in its folder."""
 
+import itertools
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from tests import tiny
 from tests.conftest import UserModule
 from tests.tiny import same
 from tests.trainings import StartedTraining, StoppedError, Train, events, start_training, stop_at
+from training.signals import EXIT_PREEMPTED
 from utils.noise import derive_key
 
 STATE = ("model", "average", "num_averaged", "optimizer", "step", "best")
@@ -80,7 +83,7 @@ def test_validation_does_not_change_the_weights(finished_run: Path, train: Train
 
 
 def test_loss_falls(data_folder: Path, tmp_path: Path) -> None:
-    training = start_training(tiny.train_argv(data_folder, tmp_path / "run", "max_epochs=30"))
+    training = start_training(tiny.train_argv(data_folder, tmp_path / "run", "train_for=30 epochs"))
     batches = training.batches
     images, labels = (torch.cat(parts * 8) for parts in zip(*((b.images, b.labels) for b in batches[:3]), strict=True))
 
@@ -101,6 +104,24 @@ def test_learning_rate_follows_its_schedule(training: StartedTraining) -> None:
         training.step(batch)
         rates.append(training.state.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx(np.linspace(1e-3, 1e-5, 10)[:-1])
+
+
+def test_training_in_short_invocations_gives_the_weights_of_a_long_one(
+    finished_run: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()  # every look at it takes a second
+    monkeypatch.setattr("training.signals.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    argv = tiny.train_argv(data_folder, tmp_path / "run", "load_from=auto", "stop_after=4 s")
+    for _ in range(9):
+        try:
+            ddpm_train.main(argv)
+            break
+        except SystemExit as stopped:
+            assert stopped.code == EXIT_PREEMPTED
+    resumed = load_checkpoint(tmp_path / "run" / "last.pt")
+    whole = load_checkpoint(finished_run / "last.pt")
+    assert all(same(resumed[name], whole[name]) for name in STATE)
+    assert (tmp_path / "run" / "log.txt").read_text().count("stopped after step") >= 2
 
 
 # ---------------------------------------------------------------- what it leaves in its folder
@@ -203,7 +224,7 @@ def test_images_that_are_not_square_train_end_to_end(tmp_path: Path) -> None:
     path = tiny.write_hdf5(tmp_path / "data.hdf5", columns)
     changes = [
         "dataset_file=datasets.lidc", f"dataset_params={{path: '{path}'}}", "dataset_pipeline_train=[flip]",
-        "max_epochs=2", "mp_loaders=0", "class_weights=[1, 0.5, 0]", "network_params.channel_mult=[1, 1, 1]",
+        "train_for=2 epochs", "mp_loaders=0", "class_weights=[1, 0.5, 0]", "network_params.channel_mult=[1, 1, 1]",
     ]  # fmt: skip
     ddpm_train.main(tiny.train_argv(None, tmp_path / "run", *changes))
     model = build_model(load_checkpoint(tmp_path / "run" / "last.pt"))
@@ -221,14 +242,14 @@ def test_schedule_and_process_are_one_line_changes(data_folder: Path, tmp_path: 
 
 
 def test_short_processes_are_validated_with_all_of_their_steps_by_default(train: Train) -> None:
-    changes = ["process_params.time_steps=10", "sampling.steps=null", "max_epochs=1"]
+    changes = ["process_params.time_steps=10", "sampling.steps=null", "train_for=1 epoch"]
     assert train("short", *changes)["settings"]["sampling"]["steps"] is None
 
 
 def test_deterministic_algorithms_are_used_on_request(train: Train) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
     try:
-        train("run", "deterministic=true", "max_epochs=1")
+        train("run", "deterministic=true", "train_for=1 epoch")
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.backends.cudnn.deterministic
     finally:

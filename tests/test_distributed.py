@@ -57,7 +57,7 @@ AUGMENTED = "dataset_pipeline_train=[flip, flip_vertical, quarter_turn]"
 
 
 def test_loss_curve_is_the_same_for_any_number_of_processes(train: Callable[..., Path]) -> None:
-    changes = ["max_epochs=6", "validation_freq=100", AUGMENTED, "optim.max_grad_norm=1"]
+    changes = ["train_for=6 epochs", "validation_freq=100", AUGMENTED, "optim.max_grad_norm=1"]
     one, five = (loss_curve(train(processes, *changes)) for processes in (1, 5))
     assert len(one) == 6
     assert relative_difference(one, five) < 1e-5  # of 12 images, two processes get three and three get two
@@ -65,7 +65,7 @@ def test_loss_curve_is_the_same_for_any_number_of_processes(train: Callable[...,
 
 @pytest.mark.slow
 def test_loss_curve_stays_the_same_for_long(train: Callable[..., Path]) -> None:
-    changes = ["max_epochs=200", "validation_freq=1000", AUGMENTED, "optim.learning_rate=1e-4"]
+    changes = ["train_for=200 epochs", "validation_freq=1000", AUGMENTED, "optim.learning_rate=1e-4"]
     one, two, three = (loss_curve(train(processes, *changes)) for processes in (1, 2, 3))
     assert len(one) == 200
     for other in (two, three):
@@ -74,7 +74,7 @@ def test_loss_curve_stays_the_same_for_long(train: Callable[..., Path]) -> None:
 
 
 def test_training_resumes_with_another_number_of_processes(train: Callable[..., Path], tmp_path: Path) -> None:
-    changes = ["max_epochs=5", "validation_freq=100", "n_validation_images=0"]
+    changes = ["train_for=5 epochs", "validation_freq=100", "n_validation_images=0"]
     whole = train(1, *changes)
     half = train(3, *changes, "checkpoint_freq=3")
     (tmp_path / "2_processes").mkdir()

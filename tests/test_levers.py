@@ -41,14 +41,14 @@ def test_gradients_in_bfloat16_are_close(data_folder: Path, tmp_path: Path, seed
 
 
 def test_checkpoint_has_the_resolved_choices(train: Train) -> None:
-    settings = train("run", "precision=auto", "max_epochs=1")["settings"]
+    settings = train("run", "precision=auto", "train_for=1 epoch")["settings"]
     assert settings["precision"] == "float32"
     assert settings["compile"] is False
     assert settings["channels_last"] is True
 
 
 def test_layout_may_change_when_a_training_is_resumed(train: Train, tmp_path: Path) -> None:
-    train("first", "max_epochs=2")
+    train("first", "train_for=2 epochs")
     resume = f"load_from={tmp_path}/first/last.pt"
     one, other = (train(name, resume, f"channels_last={name}")["model"] for name in ("true", "false"))
     for name, weights in one.items():
@@ -77,6 +77,9 @@ def test_training_in_bfloat16_resumes_bit_by_bit(train: Train, tmp_path: Path) -
         "process_params={time_steps: 50, evidence: true}",
         "process_params={time_steps: 50, beta_schedule: shifted}",
         "network_params.scale_shift_norm=true",
+        "network_params.patch_size=2",
+        "optim.weight_decay=0.1",
+        "optim.lr_params={decay: cosine, warmup: 0.3}",
     ],
 )
 def test_every_option_changes_the_training_and_resumes_bit_by_bit(

@@ -80,7 +80,7 @@ def train_argv(data_folder: Path | None, output: Path, *changes: str) -> list[st
         "device=cpu",
         "precision=float32",
         "batch_size=4",
-        "max_epochs=3",
+        "train_for=3 epochs",
         f"process_params={{time_steps: {TIME_STEPS}}}",
         "network_params={base_channels: 32, channel_mult: [1], num_res_blocks: 1, attention_resolutions: []}",
         "sampling.steps=3",

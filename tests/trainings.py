@@ -11,6 +11,7 @@ from torch import Tensor
 import ddpm_train
 from datasets import load_dataset
 from datasets.loading import TrainingBatch, training_batches
+from training.schedule import Schedule
 from training.settings import TrainSettings
 from training.state import TrainState
 
@@ -26,7 +27,7 @@ class StartedTraining(NamedTuple):
 
     state: TrainState
     settings: TrainSettings
-    total_steps: int
+    schedule: Schedule
 
     @property
     def batches(self) -> list[TrainingBatch]:
@@ -34,19 +35,21 @@ class StartedTraining(NamedTuple):
         settings = self.settings
         data = load_dataset(settings.dataset_file, "train", settings.dataset_params)
         pipeline, batch_size = settings.dataset_pipeline_train, settings.batch_size
-        return list(training_batches(data, pipeline, batch_size, 0, self.total_steps, settings.seed, workers=0))
+        return list(
+            training_batches(data, pipeline, batch_size, 0, self.schedule.total_steps, settings.seed, workers=0)
+        )
 
     def step(self, batch: TrainingBatch) -> Tensor:
         """Do one step; returns the loss."""
-        return ddpm_train.train_step(self.state, batch, self.total_steps, None, self.settings)
+        return ddpm_train.train_step(self.state, batch, self.schedule, None, self.settings)
 
 
 def start_training(argv: Sequence[str]) -> StartedTraining:
     """Start a training, to do its steps by hand."""
     started: list[StartedTraining] = []
 
-    def capture(state: TrainState, batch: TrainingBatch, total_steps: int, *rest: Any) -> Tensor:
-        started.append(StartedTraining(state, rest[-1], total_steps))
+    def capture(state: TrainState, batch: TrainingBatch, schedule: Schedule, *rest: Any) -> Tensor:
+        started.append(StartedTraining(state, rest[-1], schedule))
         raise StoppedError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(StoppedError):

@@ -79,7 +79,7 @@ def check_resumable(start: InitialState, description: Contents, total_steps: int
         reason = _reason_not_to_resume(start.resumed, description)
         completed = min(start.resumed["step"], start.resumed.get("validated", total_steps)) >= total_steps
     if reason is None and completed and start.settings.load_from != "auto":
-        reason = f"it has completed its training of {total_steps} steps; only a larger max_epochs would continue it"
+        reason = f"it has completed its training of {total_steps} steps; only a larger train_for would continue it"
     if reason is not None:
         raise UserError(
             f"load_from: {start.path} cannot be resumed: {reason}. To start a new training from its weights, use "

@@ -8,31 +8,10 @@ from diffusion.objective import LossConfig
 from diffusion.samplers import SamplingConfig
 from models.dino import EncoderConfig
 from models.runtime import RuntimeOptions
+from training.duration import Duration, WallTime
+from training.optimisation import OptimSettings
 from training.time_sampling import TIME_SAMPLERS
-from utils.config import Config, NonNegative, Positive, Seed, choice_of
-
-
-class PolynomialDecay(Config):
-    """How the learning rate decays over the whole training."""
-
-    power: float = Field(1.0, gt=0, description="power of the polynomial; 1 is linear")
-    min_lr: float = Field(1e-6, ge=0, description="learning rate at the end of training")
-
-
-class OptimSettings(Config):
-    """Adam and its learning rate."""
-
-    learning_rate: float = Field(1e-4, gt=0, description="learning rate at the start")
-    lr_params: PolynomialDecay = PolynomialDecay()
-    max_grad_norm: float | None = Field(
-        None, gt=0, description="gradients of a larger norm are scaled down to it; `null`: never"
-    )
-
-    @model_validator(mode="after")
-    def _floor_below_start(self) -> "OptimSettings":
-        if self.lr_params.min_lr > self.learning_rate:
-            raise ValueError(f"lr_params.min_lr is above learning_rate ({self.learning_rate:g})")
-        return self
+from utils.config import NonNegative, Positive, Seed, choice_of
 
 
 class FeatureSettings(EncoderConfig):
@@ -82,10 +61,17 @@ class TrainSettings(RuntimeOptions):
     batch_size: Positive = Field(64, description="images per step, over all processes")
     gradient_accumulation: Positive = Field(1, description="parts in which a batch is computed, to save memory")
     use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
-    max_epochs: Positive = Field(2000, description="passes over the training split")
+    train_for: Duration = Field("2000 epochs", description="length of the training in epochs, images or steps")
+    stop_after: WallTime | None = Field(
+        None, description="save and stop after this time, such as 9 min; load_from: auto resumes; `null`: never"
+    )
     optim: OptimSettings = OptimSettings()
-    polyak_alpha: float = Field(
-        0.9999, ge=0, lt=1, description="decay of the bias-corrected exponential moving average of the weights"
+    polyak_alpha: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="decay of the bias-corrected exponential moving average of the weights; `null`: its horizon is a "
+        "tenth of the training",
     )
     loss: LossConfig = LossConfig()
     time_sampling: choice_of(TIME_SAMPLERS) = Field(  # type: ignore[valid-type]
@@ -106,11 +92,11 @@ class TrainSettings(RuntimeOptions):
         None, description="DINO encoder whose features are a second condition; `null`: none"
     )
 
-    validation_freq: Positive = Field(2500, description="steps between validations")
+    validation_freq: Positive | None = Field(None, description="steps between validations; `null`: ten in the training")
     checkpoint_freq: Positive | None = Field(
         None, description="steps between checkpoints, besides those at validation; `null`: none"
     )
-    display_freq: Positive = Field(100, description="steps between log lines")
+    display_freq: Positive | None = Field(None, description="steps between log lines; `null`: 100 in the training")
     num_samples: Positive = Field(16, description="label maps sampled per image in validation")
     sampling: SamplingConfig = SamplingConfig()
     max_batch_size: Positive | None = Field(

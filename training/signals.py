@@ -1,6 +1,7 @@
 """Preemption: a run that receives a signal finishes its step, saves, and exits with a status of its own."""
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from types import FrameType
 from utils.distributed import any_rank, started_by_torchrun
 
 EXIT_PREEMPTED = 75
-"""The status of a run that was stopped by a signal and has saved: "try again later" in sysexits.h."""
+"""The status of a run that was stopped by a signal or `stop_after` and has saved: "try again later" in sysexits.h."""
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)  # Windows has no USR1
@@ -24,9 +25,16 @@ class StopRequestedError(Exception):
 
 
 class StopRequest:
-    """Whether one of `SIGNALS` was received. Another one after `ECHO_SECONDS` ends the process at once."""
+    """Whether one of `SIGNALS` was received, or the time is up.
 
-    def __init__(self) -> None:
+    Another signal after `ECHO_SECONDS` ends the process at once.
+
+    Args:
+        stop_after: seconds from now after which the run is to stop.
+    """
+
+    def __init__(self, stop_after: float = math.inf) -> None:
+        self._deadline = time.monotonic() + stop_after
         self.name: str | None = None
         self._since = 0.0
 
@@ -41,8 +49,8 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise `StopRequestedError` if any rank has received a signal; all ranks have to call this together."""
-        if any_rank(self.name is not None):
+        """Raise `StopRequestedError` if any rank has received a signal, or is out of time; a call of all ranks."""
+        if any_rank(self.name is not None or time.monotonic() > self._deadline):
             raise StopRequestedError
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

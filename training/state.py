@@ -11,6 +11,7 @@ from checkpoints.weights import load_weights
 from models import CCDM
 from training.ema import ExponentialMovingAverage
 from training.nonfinite import NonFiniteGuard, NonFiniteSteps
+from training.schedule import Schedule
 from training.settings import TrainSettings
 from training.time_sampling import TIME_SAMPLERS
 from utils.distributed import is_main
@@ -22,6 +23,7 @@ class TrainState:
     Args:
         model: on its device.
         settings: of the training.
+        schedule: of the training.
         description: the other entries of a checkpoint, which say what was trained on which data.
 
     Attributes:
@@ -30,10 +32,14 @@ class TrainState:
         best: the best value of each validation metric.
     """
 
-    def __init__(self, model: CCDM, settings: TrainSettings, description: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: CCDM, settings: TrainSettings, schedule: Schedule, description: Mapping[str, Any]
+    ) -> None:
         self.model, self.description = model, description
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.optim.learning_rate, fused=True)
-        self.average = ExponentialMovingAverage(model, settings.polyak_alpha)
+        decay = settings.optim.weight_decay
+        adam = torch.optim.AdamW if decay else torch.optim.Adam
+        self.optimizer = adam(model.parameters(), schedule.learning_rate(0), weight_decay=decay, fused=True)
+        self.average = ExponentialMovingAverage(model, schedule.ema_decay)
         self.guard = NonFiniteGuard(model.device)
         self.times = TIME_SAMPLERS[settings.time_sampling](model.process)
         self.step = self.validated = 0

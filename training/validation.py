@@ -12,6 +12,7 @@ from evaluation.panels import sample_panel
 from evaluation.predictors import model_samples
 from evaluation.results import Result
 from models import CCDM
+from training.schedule import Schedule
 from training.settings import TrainSettings
 from training.state import TrainState
 from training.tensorboard import TensorBoard
@@ -41,9 +42,9 @@ class Validation:
         self.data, self.settings, self.before_batch = data, settings, before_batch
         self.board, self.folder = board, folder
 
-    def is_due(self, state: TrainState, total_steps: int) -> bool:
+    def is_due(self, state: TrainState, schedule: Schedule) -> bool:
         """Whether a validation is scheduled after this step and has not been done; the last step has one."""
-        scheduled = state.step % self.settings.validation_freq == 0 or state.step == total_steps
+        scheduled = state.step % schedule.validation_freq == 0 or state.step == schedule.total_steps
         return scheduled and state.validated < state.step
 
     def run(self, state: TrainState) -> None:

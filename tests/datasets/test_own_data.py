@@ -85,7 +85,7 @@ def test_three_channels_five_classes_and_seven_annotators_train_and_evaluate(tmp
     changes = [
         "dataset_file=datasets.lidc",
         f"dataset_params={{path: {path}}}",
-        "max_epochs=1",
+        "train_for=1 epoch",
         "batch_size=1",
         "network_params.channel_mult=[1, 1, 1, 1, 1]",
         *(few := ["sampling.steps=1", "n_validation_images=0", "num_samples=2"]),

@@ -29,7 +29,7 @@ NETWORK = ["network=my_network", "network_params={width: 8}"]
 PROCESS = ["process=my_process", "process_params={time_steps: 20}"]
 SMALL_UNET = ["network_params={channel_mult: [1], num_res_blocks: 1, attention_resolutions: []}"]
 SHORT = [
-    "device=cpu", "precision=float32", "batch_size=4", "max_epochs=3", "mp_loaders=0", "num_samples=2",
+    "device=cpu", "precision=float32", "batch_size=4", "train_for=3 epochs", "mp_loaders=0", "num_samples=2",
     "sampling.steps=3", "n_validation_images=2",
 ]  # fmt: skip
 
@@ -72,7 +72,7 @@ def test_training_saves_the_names_of_the_modules(run: Path) -> None:
 
 @pytest.mark.parametrize("parts", [NETWORK, [*PROCESS, *SMALL_UNET], [*NETWORK, "process=diffusion.classifier"]])
 def test_own_parts_are_combined_with_those_of_the_project(parts: list[str], tmp_path: Path) -> None:
-    contents = train(tmp_path / "run", *parts, "max_epochs=1", "sampling.steps=1")
+    contents = train(tmp_path / "run", *parts, "train_for=1 epoch", "sampling.steps=1")
     model = build_model(contents, trusted=["my_network", "my_process"])
     labels = model.sample(tiny.images(2), 3).labels
     assert labels.shape == (2, 3, tiny.SIDE, tiny.SIDE)
@@ -80,7 +80,7 @@ def test_own_parts_are_combined_with_those_of_the_project(parts: list[str], tmp_
 
 
 def test_training_resumes(run: Path, tmp_path: Path) -> None:
-    contents = train(tmp_path / "rest", *NETWORK, *PROCESS, f"load_from={run}/last.pt", "max_epochs=5")
+    contents = train(tmp_path / "rest", *NETWORK, *PROCESS, f"load_from={run}/last.pt", "train_for=5 epochs")
     assert contents["step"] == 7
 
 

@@ -43,7 +43,7 @@ def test_schedule(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="unknown name 'sqrt'; choose from: cosine, linear"):
         train("refused", params)
     monkeypatch.setitem(SCHEDULES, "sqrt", sqrt_schedule)
-    table = build_model(train("run", params, "max_epochs=1")).process.alpha_bar
+    table = build_model(train("run", params, "train_for=1 epoch")).process.alpha_bar
     assert torch.equal(table[1:], sqrt_schedule(20, 0.001)[1:])
 
 

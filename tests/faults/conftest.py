@@ -26,7 +26,7 @@ from utils.errors import EXIT_USER_ERROR, run_script
 LONG = os.environ.get("CCDM_FAULTS") == "long"
 STATE = ("model", "average", "num_averaged", "optimizer", "step", "best", "validated", "nonfinite_steps")
 CHANGES = (
-    "dataset_pipeline_train=[flip, flip_vertical, quarter_turn]", "network_params.dropout=0.1", "max_epochs=20",
+    "dataset_pipeline_train=[flip, flip_vertical, quarter_turn]", "network_params.dropout=0.1", "train_for=20 epochs",
     "mp_loaders=0", "validation_freq=17", "checkpoint_freq=2", "n_validation_images=0", "load_from=auto",
 )  # fmt: skip
 STEPS = 60

@@ -44,7 +44,9 @@ def test_checkpoint_with_other_bytes(bench: Path, finished_run: Path, data_folde
     path = bench / "changed.pt"
     path.write_bytes(changed((finished_run / "last.pt").read_bytes(), seed))
     survives(official.main, [str(path)], bench)
-    survives(ddpm_train.main, tiny.train_argv(data_folder, bench / "run", f"load_from={path}", "max_epochs=6"), bench)
+    survives(
+        ddpm_train.main, tiny.train_argv(data_folder, bench / "run", f"load_from={path}", "train_for=6 epochs"), bench
+    )
 
 
 ENTRIES = [
@@ -71,7 +73,9 @@ def test_checkpoint_with_other_contents(
             contents[name] = new
     path = bench / "other.pt"
     torch.save(contents, path)
-    survives(ddpm_train.main, tiny.train_argv(data_folder, bench / "run", f"{setting}={path}", "max_epochs=6"), bench)
+    survives(
+        ddpm_train.main, tiny.train_argv(data_folder, bench / "run", f"{setting}={path}", "train_for=6 epochs"), bench
+    )
     survives(ddpm_eval.main, tiny.eval_argv(path, bench / "evaluation", "n_validation_images=0"), bench)
     survives(lambda argv: load_model(argv[0], "cpu"), [str(path)], bench)
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from models.unet import FeatureCondition, UNet, UNetConfig, get_network
 from tests import golden_rule
@@ -208,3 +209,47 @@ def test_get_network_takes_the_fields_of_the_config() -> None:
     assert get_network(3, 2, **params).config == SMALL
     with pytest.raises(ValidationError, match="hyperspheres"):
         get_network(3, 2, hyperspheres=4)
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 4])
+@pytest.mark.parametrize("size", [(16, 16), (13, 10), (5, 21)])
+@torch.no_grad()
+def test_logits_have_the_size_of_the_image_for_every_patch_size(patch_size: int, size: tuple[int, int]) -> None:
+    config = changed(SMALL, patch_size=patch_size)
+    network = filled(config)
+    assert network.stride == 4 * patch_size
+    assert network(*inputs(config, *size)).shape == (2, 3, *size)
+
+
+@torch.no_grad()
+def test_patches_are_put_back_where_they_were_taken_from() -> None:
+    config = UNetConfig(num_classes=2, channel_mult=(1,), attention_resolutions=(), num_res_blocks=1, patch_size=2)
+    network = filled(config).double()
+    x_t, t, images = (tensor[:1] for tensor in inputs(config, 24, 24))
+    images = images.double()
+    before = network(x_t, t, images)
+    images[0, 0, 12, 13] += 0.01
+    changes = (network(x_t, t, images) - before).abs().sum((0, 1))
+    # group normalisation spreads a change over the image, but weakly: it is largest around the pixel's patch
+    top, left = (int(index) for index in (changes == changes.max()).nonzero()[0])
+    assert abs(top - 12) <= 8
+    assert abs(left - 13) <= 8
+
+
+def test_a_patch_size_divides_the_cost() -> None:
+    costs = []
+    for patch_size in (1, 2, 4):
+        config = changed(SMALL, patch_size=patch_size, attention_resolutions=())
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            UNet(config)(*inputs(config, 32, 32))
+        costs.append(counter.get_total_flops())
+    assert costs[0] / costs[1] == pytest.approx(4, rel=0.2)
+    assert costs[0] / costs[2] == pytest.approx(16, rel=0.4)
+
+
+@torch.no_grad()
+def test_features_join_at_their_stride_of_the_image_for_every_patch_size() -> None:
+    for patch_size, target_layer in ((1, 5), (2, 3), (4, 1)):
+        config = changed(SMALL, patch_size=patch_size, feature=feature(32, 4, target_layer))
+        features = golden_rule.real_input((2, 32, 4, 4), 3)
+        assert filled(config)(*inputs(config, 16, 16), features).shape == (2, 3, 16, 16)

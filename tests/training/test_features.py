@@ -38,7 +38,7 @@ def train(tmp_path: Path, dino_file: Path) -> Train:
     def run(name: str, *changes: str) -> dict[str, Any]:
         argv = [
             "dataset_file=datasets.lidc", f"dataset_params={{path: '{data}'}}", "dataset_pipeline_train=[]",
-            "max_epochs=2", "mp_loaders=0", "num_samples=2", "validation_freq=100",
+            "train_for=2 epochs", "mp_loaders=0", "num_samples=2", "validation_freq=100",
             "network_params.channel_mult=[1, 1, 1, 1]",
             f"feature_cond_encoder={{target_layer: 7, weights: '{dino_file}'}}",
         ]  # fmt: skip
@@ -52,7 +52,7 @@ def test_frozen_weights_are_not_saved_and_found_again_on_resuming(train: Train, 
     whole = train("whole")
     assert all(name.startswith("network.") for name in (*whole["model"], *whole["average"]))
     assert whole["encoder"]["digest"] == dinos.frozen().digest
-    again = train("again", f"load_from={tmp_path}/whole/last.pt", "max_epochs=3")
+    again = train("again", f"load_from={tmp_path}/whole/last.pt", "train_for=3 epochs")
     assert again["step"] == 3
     assert build_model(again).sample(dinos.images(1)).labels.any()
 
@@ -73,7 +73,7 @@ def test_frozen_encoder_of_an_official_file_is_trained_on_request(train: Train, 
     trained = train("trained", f"init_from={tmp_path}/that.pt", TRAINED)
     moved = trained["model"][KEYS] - dinos.weights()[KEYS.removeprefix("encoder.vit.")]
     assert 0 < moved.abs().max() < 0.01
-    assert train("resumed", f"load_from={tmp_path}/trained/last.pt", TRAINED, "max_epochs=3")["step"] == 3
+    assert train("resumed", f"load_from={tmp_path}/trained/last.pt", TRAINED, "train_for=3 epochs")["step"] == 3
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,9 @@ def test_completed_training_is_resumed_only_with_more_epochs(
 ) -> None:
     changes = [f"load_from={finished_run}/last.pt"]
     message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", *changes))
-    assert "it has completed its training of 9 steps; only a larger max_epochs would continue it" in message
+    assert "it has completed its training of 9 steps; only a larger train_for would continue it" in message
     assert f"init_from={finished_run}/last.pt" in message
-    assert train("longer", *changes, "max_epochs=4")["step"] == 12
+    assert train("longer", *changes, "train_for=4 epochs")["step"] == 12
 
 
 @pytest.mark.parametrize("kind", ["official", "without optimiser"])
@@ -158,7 +158,7 @@ def test_new_training_starts_from_the_averaged_weights_on_another_dataset(
 def test_network_is_that_of_the_checkpoint_apart_from_dropout(train: Train, tmp_path: Path, kind: str) -> None:
     path = official_file(tmp_path / "weights.pt")
     if kind == "ours":
-        train("first", "max_epochs=1")
+        train("first", "train_for=1 epoch")
         path = tmp_path / "first" / "last.pt"
     changes = [f"init_from={path}", OTHER_NETWORK, "process_params.time_steps=40"]
     checkpoint = train("second", *changes)

@@ -59,3 +59,9 @@ def test_preempted_run_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch) 
     assert preempted_status() == EXIT_PREEMPTED == 75
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "some")
     assert preempted_status() == 0
+
+
+def test_run_stops_when_its_time_is_up() -> None:
+    StopRequest(stop_after=1000).check()
+    with pytest.raises(StopRequestedError):
+        StopRequest(stop_after=-1).check()

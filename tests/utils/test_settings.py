@@ -17,7 +17,7 @@ dataset_file: datasets.synthetic
 optim: {learning_rate: 1e-3, lr_params: {power: 2}}
 recipes:
     datasets.synthetic: {batch_size: 20, optim: {lr_params: {min_lr: 1e-5}}}
-    datasets.lidc: &lidc {batch_size: 30, max_epochs: 7, network_params: {channel_mult: [1, 2]}}
+    datasets.lidc: &lidc {batch_size: 30, train_for: 7 epochs, network_params: {channel_mult: [1, 2]}}
     default: {<<: *lidc, batch_size: 10}
 """
 
@@ -42,20 +42,20 @@ def refusal(path: Path, *overrides: str) -> str:
 def test_recipe_of_the_dataset_is_added_to_the_common_settings(file: Path) -> None:
     settings = load(file)
     assert settings.batch_size == 20
-    assert settings.max_epochs == TrainSettings().max_epochs
+    assert settings.train_for == TrainSettings().train_for
     assert settings.optim.learning_rate == 1e-3
     assert (settings.optim.lr_params.power, settings.optim.lr_params.min_lr) == (2, 1e-5)
 
 
 def test_overriding_the_dataset_switches_the_recipe(file: Path) -> None:
     settings = load(file, "dataset_file=datasets.lidc")
-    assert (settings.dataset_file, settings.batch_size, settings.max_epochs) == ("datasets.lidc", 30, 7)
+    assert (settings.dataset_file, settings.batch_size, settings.train_for) == ("datasets.lidc", 30, "7 epochs")
     assert settings.optim.lr_params.min_lr == TrainSettings().optim.lr_params.min_lr
 
 
 def test_dataset_without_a_recipe_takes_the_default_recipe(file: Path) -> None:
     settings = load(file, "dataset_file=mine.lesions")
-    assert (settings.batch_size, settings.max_epochs) == (10, 7)
+    assert (settings.batch_size, settings.train_for) == (10, "7 epochs")
 
 
 def test_recipe_that_was_used_is_known(file: Path) -> None:
@@ -179,8 +179,8 @@ def test_value_is_refused_with_its_key_and_what_was_expected(file: Path, overrid
 
 
 def test_all_mistakes_are_named_at_once(file: Path) -> None:
-    message = refusal(file, "max_epochs=0", "batchsize=1", "optim.learning_rate=0")
-    assert all(key in message for key in ("`max_epochs`", "`batchsize`", "`optim.learning_rate`"))
+    message = refusal(file, "train_for=0 epochs", "batchsize=1", "optim.learning_rate=0")
+    assert all(key in message for key in ("`train_for`", "`batchsize`", "`optim.learning_rate`"))
 
 
 @pytest.mark.parametrize(
