@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from diffusion import SAMPLERS, SamplingConfig
+from diffusion import SAMPLERS, Process, SamplingConfig, reverse_process
 from evaluation.classes import ClassTable
 from prediction import load_model, read_image
 from prediction.finding import find_images, output_names
@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     trained = load_model(options.checkpoint, options.device, options.weights, options.network, options.process)
     process = trained.model.process
     sampling = SamplingConfig(steps=options.steps, sampler=options.sampler).resolve(process)
+    check_sampler(process, sampling)
     tile = (options.tile, options.tile) if options.tile else trained.preprocessing.size or DEFAULT_TILE
     about = {"checkpoint": options.checkpoint, "seed": options.seed, "tile": tile, **sampling.model_dump()}
     classes = ClassTable.from_preprocessing(process.num_classes, trained.preprocessing)
@@ -88,6 +89,16 @@ def run(options: argparse.Namespace) -> int:
             bar.update(number * options.num_samples - bar.n)
     LOGGER.info("%d of %d images, results in %s", len(areas), len(paths), folder)
     return len(paths) - len(areas)
+
+
+def check_sampler(process: Process, sampling: SamplingConfig) -> None:
+    """Take one step with one pixel.
+
+    Raises:
+        UserError: for a process that does not have the step of this sampler.
+    """
+    logits, key = process.alpha_bar.new_zeros(1, process.num_classes, 1, 1), process.alpha_bar.new_zeros(1).long()
+    next(reverse_process(process, lambda x_t, t: logits, key, (1, 1), sampling))
 
 
 class _Parser(argparse.ArgumentParser):

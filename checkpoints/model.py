@@ -39,6 +39,8 @@ def model_config(contents: Mapping[str, Any]) -> ModelConfig:
     """
     entries = {name: contents.get(name) for name in ("network", "process", "encoder")}
     if isinstance(entries["encoder"], Mapping):
+        if "model" not in entries["encoder"]:  # the default would be downloaded
+            raise UserError("the checkpoint is damaged: its encoder has no `model`")
         entries["encoder"] = {name: value for name, value in entries["encoder"].items() if name != "digest"}
     return validate(ModelConfig, entries, "the checkpoint's model")
 

@@ -101,6 +101,8 @@ def test_bad_image_is_skipped_and_sets_the_exit_status(
 def test_classifier_draws_every_pixel_in_one_step(pictures: Path, tmp_path: Path) -> None:
     classifier = CCDM(tiny.model().network, get_process(2))
     path = tiny.save_model(tmp_path / "classifier.pt", classifier, process="diffusion.classifier")
+    assert "no ddim step" in refusal(path, pictures, "--sampler", "ddim", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     predict(path, pictures / "a", "--steps", 25, out=tmp_path / "out")
     labels, areas = results(tmp_path / "out" / "x")
     assert (areas["steps"], areas["last_step"]) == (1, "draw")

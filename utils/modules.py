@@ -49,7 +49,8 @@ def call(module: ModuleType, function: str, setting: str, /, *args: Any, **param
     """
     made: Callable[..., Any] | None = getattr(module, function, None)
     if made is None:
-        raise UserError(f"{setting.removesuffix('_params')}: {module.__name__} has no function `{function}`")
+        name = "dataset_file" if setting == "dataset_params" else setting.removesuffix("_params")
+        raise UserError(f"{name}: {module.__name__} has no function `{function}`")
     try:
         inspect.signature(made).bind(*args, **params)
     except TypeError as error:

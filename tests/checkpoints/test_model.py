@@ -78,6 +78,12 @@ def test_unknown_entries_and_parameters_are_refused(contents: dict[str, Any], pa
         build_model(contents)
 
 
+@pytest.mark.parametrize("encoder", [{}, {"digest": "abc"}])
+def test_encoder_without_a_name_is_refused(contents: dict[str, Any], encoder: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="the checkpoint is damaged: its encoder has no `model`"):
+        build_model({**contents, "encoder": encoder})
+
+
 def test_weights_of_another_network_are_refused(contents: dict[str, Any]) -> None:
     contents["network"]["params"]["base_channels"] = 64
     with pytest.raises(UserError, match=r"another network: network\.\S+ has shape .* there, .* here"):

@@ -181,7 +181,7 @@ def test_module_in_the_current_folder_is_found(user_module: UserModule) -> None:
             "dataset_params: got an unexpected keyword argument 'lenght'; lesions_of_mine accepts:",
         ),
         (MODULE, {"length": 0}, "lesions_of_mine: split 'train' holds no images"),
-        ("x = 1", {}, "lesions_of_mine has no function `get_dataset`"),
+        ("x = 1", {}, "dataset_file: lesions_of_mine has no function `get_dataset`"),
         ("import no_such_package", {}, "lesions_of_mine needs the package no_such_package"),
     ],
 )
