@@ -41,11 +41,7 @@ from utils.settings import load_settings
 
 
 def main(argv: Sequence[str]) -> None:
-    """Evaluate as the command line says.
-
-    Raises:
-        UserError: for anything that the user can fix.
-    """
+    """Evaluate as the command line says. Raises UserError for anything that the user can fix."""
     settings = load_settings(EvalSettings, argv, default_file="params_eval.yml")
     with process_group(), os_errors_as_user_error("the evaluation"):
         run(settings)
@@ -87,11 +83,8 @@ def run(settings: EvalSettings) -> None:
 
 
 def with_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> EvalSettings:
-    """The settings with the dataset of the checkpoint, unless they name another.
-
-    Raises:
-        UserError: if nothing names a dataset, or only the checkpoint names one that is not part of this software.
-    """
+    """The settings with the dataset of the checkpoint, unless they name another. Raises UserError if nothing names a
+    dataset, or only the checkpoint names one that is not part of this software."""
     trained = checkpoint["settings"]
     name = settings.dataset_file or trained.get("dataset_file")
     if name is None:
@@ -108,11 +101,8 @@ def with_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> EvalS
 
 
 def open_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> AnnotatedDataset:
-    """The split to evaluate, with labels at their original size if the dataset offers them.
-
-    Raises:
-        UserError: if there is no such dataset, or it does not fit the model.
-    """
+    """The split to evaluate, with labels at their original size if the dataset offers them. Raises UserError if there
+    is no such dataset, or it does not fit the model."""
     name, params, config = str(settings.dataset_file), dict(settings.dataset_params or {}), model_config(checkpoint)
     module = import_module(name, "dataset_file", DATASETS)
     if "original_labels" in inspect.signature(getattr(module, "get_dataset", dict)).parameters:

@@ -92,11 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check_sampler(process: Process, sampling: SamplingConfig) -> None:
-    """Take one step with one pixel.
-
-    Raises:
-        UserError: for a process that does not have the step of this sampler.
-    """
+    """Take one step with one pixel. Raises UserError for a process that does not have the step of this sampler."""
     logits, key = process.alpha_bar.new_zeros(1, process.num_classes, 1, 1), process.alpha_bar.new_zeros(1).long()
     next(reverse_process(process, lambda x_t, t: logits, key, (1, 1), sampling))
 
@@ -107,11 +103,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line's arguments.
-
-    Raises:
-        UserError: for an option that does not exist, or an impossible value.
-    """
+    """The command line's arguments. Raises UserError for an option that does not exist, or an impossible value."""
     parser = _Parser(prog="ddpm_predict.py", allow_abbrev=False)
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument("images", metavar="IMAGE", nargs="+")

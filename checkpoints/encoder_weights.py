@@ -33,21 +33,14 @@ def build_encoder(config: EncoderConfig, weights: str | Mapping[str, Tensor] | N
 
 
 def pretrained_weights(model: str, file: str | None) -> Mapping[str, Tensor]:
-    """The tensors of the transformer under timm's names.
-
-    Raises:
-        UserError: for a file that is missing, damaged, or not such a transformer; without a file, if the hub cannot be
-            reached.
-    """
+    """The tensors of the transformer under timm's names. Raises UserError for a file that is missing, damaged, or not
+    such a transformer; without a file, if the hub cannot be reached."""
     return _from_hub(model) if file is None else transformer_tensors(_from_file(expand_path(file), model), file)
 
 
 def transformer_tensors(tensors: Any, source: str) -> dict[str, Tensor]:
-    """Extract the transformer's tensors: prefixes (`module.`, `backbone.`) are removed, heads left out.
-
-    Raises:
-        UserError: if there is no transformer.
-    """
+    """Extract the transformer's tensors: prefixes (`module.`, `backbone.`) are removed, heads left out. Raises
+    UserError if there is no transformer."""
     prefix = find_prefix(tensors, PATCHES) if isinstance(tensors, Mapping) else None
     if prefix is None:
         raise UserError(f"{source} contains no vision transformer: it has no tensor {PATCHES}")

@@ -39,11 +39,8 @@ _NUMPY: list[Any] = [
 
 
 def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
-    """Write `contents` (state dicts, numbers, text and containers of them) to `path`, atomically.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Write `contents` (state dicts, numbers, text and containers of them) to `path`, atomically. Raises UserError if
+    the file cannot be written."""
     missing = [name for name in _REQUIRED if name not in contents]
     if missing:
         raise KeyError(f"a checkpoint needs {missing}")
@@ -60,11 +57,8 @@ def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
 
 
 def newest_intact(folder: Path) -> Path | None:
-    """The newest undamaged checkpoint of a run folder; None if the folder has no checkpoints.
-
-    Raises:
-        UserError: if all of them are damaged: only the user can decide to start again and overwrite them.
-    """
+    """The newest undamaged checkpoint of a run folder; None if the folder has no checkpoints. Raises UserError if all
+    of them are damaged: only the user can decide to start again and overwrite them."""
     damaged = []
     for path in (folder / LAST, folder / PREVIOUS):
         if path.exists():
@@ -87,21 +81,15 @@ def digest(contents: Mapping[str, Any]) -> str:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a checkpoint in the current format, on the CPU.
-
-    Raises:
-        UserError: for a file that is missing, damaged, not a checkpoint of this software, or of a later version.
-    """
+    """The contents of a checkpoint in the current format, on the CPU. Raises UserError for a file that is missing,
+    damaged, not a checkpoint of this software, or of a later version."""
     path = expand_path(path)
     return checked_checkpoint(path, read_torch_file(path))
 
 
 def read_torch_file(path: Path) -> Any:
-    """Read a file of `torch.save` with tensors, NumPy arrays, numbers, text, and containers of them, on the CPU.
-
-    Raises:
-        UserError: for a file that is missing, damaged, or contains anything else. Nothing in it is executed.
-    """
+    """Read a file of `torch.save` with tensors, NumPy arrays, numbers, text, and containers of them, on the CPU. Raises
+    UserError for a file that is missing, damaged, or contains anything else. Nothing in it is executed."""
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
     try:
@@ -126,11 +114,8 @@ def is_checkpoint(contents: Any) -> bool:
 
 
 def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
-    """Verify contents and convert them to the current format.
-
-    Raises:
-        UserError: for other contents, a later version, missing parts, or a wrong digest.
-    """
+    """Verify contents and convert them to the current format. Raises UserError for other contents, a later version,
+    missing parts, or a wrong digest."""
     if not is_checkpoint(contents):
         raise UserError(f"{path} is not a checkpoint of this software")
     version = contents.get("format_version")
@@ -150,11 +135,7 @@ def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
 
 
 def find_checkpoint(pattern: str) -> Path:
-    """The file with that name, or the newest file that matches the pattern.
-
-    Raises:
-        UserError: if there is none.
-    """
+    """The file with that name, or the newest file that matches the pattern. Raises UserError if there is none."""
     path = expand_path(pattern)
     if path.exists() or not any(sign in pattern for sign in "*?["):
         return path

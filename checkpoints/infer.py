@@ -12,10 +12,7 @@ from utils.errors import UserError
 
 def infer_unet_config(weights: Mapping[str, Tensor]) -> UNetConfig:
     """The configuration of the network with these tensors; attention heads, which they do not show, get 32 channels.
-
-    Raises:
-        UserError: if they are not a U-Net of this kind.
-    """
+    Raises UserError if they are not a U-Net of this kind."""
     try:
         num_classes, base = len(weights["out.2.weight"]), weights["time_embed.0.weight"].shape[1]
         levels = _levels(weights)

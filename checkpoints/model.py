@@ -32,11 +32,8 @@ def to_config_dict(model: CCDM, config: ModelConfig) -> dict[str, Any]:
 
 
 def model_config(contents: Mapping[str, Any]) -> ModelConfig:
-    """The configuration of the model in a checkpoint's contents.
-
-    Raises:
-        UserError: if the contents do not describe a model.
-    """
+    """The configuration of the model in a checkpoint's contents. Raises UserError if the contents do not describe a
+    model."""
     entries = {name: contents.get(name) for name in ("network", "process", "encoder")}
     if isinstance(entries["encoder"], Mapping):
         if "model" not in entries["encoder"]:  # the default would be downloaded
@@ -67,11 +64,8 @@ def build_model(contents: Mapping[str, Any], encoder_weights: str | None = None,
 
 
 def restore_encoder(config: EncoderConfig, contents: Mapping[str, Any], weights: str | None = None) -> Encoder:
-    """The encoder of a checkpoint. The weights of a trained one are loaded together with those of the network.
-
-    Raises:
-        UserError: if the weights of a frozen encoder are missing or differ from those of the training.
-    """
+    """The encoder of a checkpoint. The weights of a trained one are loaded together with those of the network. Raises
+    UserError if the weights of a frozen encoder are missing or differ from those of the training."""
     if config.train:
         return DinoEncoder(config)
     if weights is None:
@@ -83,11 +77,8 @@ def restore_encoder(config: EncoderConfig, contents: Mapping[str, Any], weights:
 
 
 def check_digest(encoder: Encoder | None, contents: Mapping[str, Any]) -> None:
-    """Check that a frozen encoder has the weights that the checkpoint's network was trained with.
-
-    Raises:
-        UserError: if it has others.
-    """
+    """Check that a frozen encoder has the weights that the checkpoint's network was trained with. Raises UserError if
+    it has others."""
     digest = (contents.get("encoder") or {}).get("digest")
     if isinstance(encoder, FrozenEncoder) and digest is not None and digest != encoder.digest:
         raise UserError(

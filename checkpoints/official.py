@@ -47,11 +47,9 @@ def load_model_file(path: str | Path) -> dict[str, Any]:
     """The contents of a checkpoint of this software or of an official one, with the same keys except those of a run.
 
     An official file does not contain the dataset (`settings` names the one it was probably trained on), the attention
-    heads (32 channels each are assumed) and the encoder's `source_layer` (11).
-
-    Raises:
-        UserError: for a file that is missing, damaged, contains other things than data, or comes from other software;
-            and for an unexpected tensor or one with another shape, naming it.
+    heads (32 channels each are assumed) and the encoder's `source_layer` (11). Raises UserError for a file that is
+    missing, damaged, contains other things than data, or comes from other software; and for an unexpected tensor or one
+    with another shape, naming it.
     """
     path = expand_path(path)
     file = read_torch_file(path)
@@ -67,10 +65,7 @@ def translate(file: Any) -> dict[str, Any]:
     """Convert the contents of an official file to those of a checkpoint.
 
     Missing averaged weights are replaced by the others, and vice versa. The weights of an encoder that was not trained
-    become the entry `encoder_weights`.
-
-    Raises:
-        UserError: as `load_model_file`.
+    become the entry `encoder_weights`. Raises UserError as `load_model_file`.
     """
     file = {"model": file} if _is_state(file) else file
     entries = {name: entry for name, entry in file.items() if _is_state(entry)} if isinstance(file, Mapping) else {}
@@ -199,11 +194,7 @@ def _described(feature: FeatureCondition, channels: int, patch_size: int, train:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the model in a checkpoint.
-
-    Raises:
-        UserError: for a file that is not a checkpoint.
-    """
+    """Print the model in a checkpoint. Raises UserError for a file that is not a checkpoint."""
     if len(argv) != 1:
         raise UserError("usage: python -m checkpoints.official CHECKPOINT")
     setup_logging()

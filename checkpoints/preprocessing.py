@@ -43,11 +43,8 @@ class Preprocessing(Config):
 
     @staticmethod
     def from_dataset(dataset: AnnotatedDataset) -> "Preprocessing":
-        """Read the attributes of a dataset, and the size of its first image.
-
-        Raises:
-            UserError: if that item violates the contract of datasets.
-        """
+        """Read the attributes of a dataset, and the size of its first image. Raises UserError if that item violates the
+        contract of datasets."""
         item = dataset[0]
         check_item(item, dataset, 0)
         mean, std = (values.flatten().tolist() for values in Normalisation.from_dataset(dataset))
@@ -63,11 +60,7 @@ class Preprocessing(Config):
 
     @staticmethod
     def from_checkpoint(contents: Mapping[str, Any]) -> "Preprocessing":
-        """The entry of a checkpoint's contents.
-
-        Raises:
-            UserError: if it is not what it should be.
-        """
+        """The entry of a checkpoint's contents. Raises UserError if it is not what it should be."""
         return validate(Preprocessing, contents["preprocessing"], "the checkpoint's preprocessing")
 
 

@@ -35,11 +35,8 @@ class KnownDistribution(Protocol):
 
 
 def check_item(item: dict[str, Any], dataset: AnnotatedDataset, index: int) -> None:
-    """Check item `index` of a dataset.
-
-    Raises:
-        UserError: for shapes that disagree, an image that is not float32 or not finite, and labels outside 0 .. C-1.
-    """
+    """Check item `index` of a dataset. Raises UserError for shapes that disagree, an image that is not float32 or not
+    finite, and labels outside 0 .. C-1."""
     image, labels = item["image"], item["labels"]
     where = f"{getattr(dataset, 'source', type(dataset).__name__)}: {item['name']} (index {index})"
     if image.dtype != torch.float32 or image.ndim != 3 or len(image) != dataset.image_channels:

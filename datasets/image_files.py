@@ -14,11 +14,8 @@ MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27  # larger images are refused, since
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
-    """Read an image of one channel: uint8, H x W.
-
-    Raises:
-        UserError: as `open_image`, and for an image that does not have 8 bits and one channel.
-    """
+    """Read an image of one channel: uint8, H x W. Raises UserError as `open_image`, and for an image that does not have
+    8 bits and one channel."""
     values: NDArray[Any] = np.asarray(open_image(path))
     if values.ndim != 2 or values.dtype not in (np.uint8, np.bool_):
         raise UserError(f"{path} is {values.dtype} {values.shape}; expected 8 bits and one channel")
@@ -26,11 +23,8 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read an image in the file's own mode, rotated as its EXIF orientation says.
-
-    Raises:
-        UserError: for a file that is missing, damaged, not an image, too large, or has several pages.
-    """
+    """Read an image in the file's own mode, rotated as its EXIF orientation says. Raises UserError for a file that is
+    missing, damaged, not an image, too large, or has several pages."""
     with corrupt_file_as_user_error(path), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

@@ -58,9 +58,8 @@ class TrainingImages(Protocol):
 def load_dataset(dataset_file: str, split: str, dataset_params: Mapping[str, Any]) -> AnnotatedDataset:
     """Load a split of the dataset whose module is `dataset_file`.
 
-    Raises:
-        UserError: for a module that does not exist or lacks `get_dataset`, for arguments that it does not accept, for
-            problems with the data that the module reports, and for a split without images.
+    Raises UserError for a module that does not exist or lacks `get_dataset`, for arguments that it does not accept, for
+    problems with the data that the module reports, and for a split without images.
     """
     module = import_module(dataset_file, "dataset_file", DATASETS)
     dataset: AnnotatedDataset = call(module, "get_dataset", "dataset_params", split, **dataset_params)

@@ -44,11 +44,8 @@ class ResultCache:
         return self.scores
 
     def add(self, batch: list[ImageScores]) -> None:
-        """Add the scores of a batch.
-
-        Raises:
-            UserError: if the file cannot be written, for example because the disk is full.
-        """
+        """Add the scores of a batch. Raises UserError if the file cannot be written, for example because the disk is
+        full."""
         self._remember(batch)
         if self.path is None or not is_main():
             return

@@ -128,11 +128,8 @@ class LabelFiles:
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8], palette: Palette | None = None) -> None:
-    """Write H x W bytes, with or without a palette (N x 3), or H x W x 3 bytes.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Write H x W bytes, with or without a palette (N x 3), or H x W x 3 bytes. Raises UserError if the file cannot be
+    written."""
     picture: Any = Image.fromarray(pixels)
     if palette is not None:
         picture.putpalette(palette.tobytes())

@@ -227,11 +227,8 @@ def compute_metrics(
 
 
 def check_annotated(batch: EvaluationBatch, void: int, task: Task) -> None:
-    """Refuse images without a pixel that is not void or, for "segmentation", with several label maps.
-
-    Raises:
-        UserError: naming the image.
-    """
+    """Refuse images without a pixel that is not void or, for "segmentation", with several label maps. Raises UserError,
+    naming the image."""
     for row, name in enumerate(batch.names):
         labels = batch.labels[row][batch.present[row]]
         if task == "segmentation" and len(labels) != 1:

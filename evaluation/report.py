@@ -37,11 +37,8 @@ class Picture(NamedTuple):
 
 
 def write_report(folder: Path) -> None:
-    """Render `report.html` of the evaluation in a folder.
-
-    Raises:
-        UserError: if the results or pictures in the folder cannot be read, or the report cannot be written.
-    """
+    """Render `report.html` of the evaluation in a folder. Raises UserError if the results or pictures in the folder
+    cannot be read, or the report cannot be written."""
     path = folder / "results.json"
     if not path.is_file():
         raise UserError(f"there is no {path}; expected the folder of an evaluation")
@@ -154,11 +151,8 @@ def as_svg(figure: Figure, description: str, caption: str) -> Picture:
 
 
 def as_png(folder: Path, picture: Contents, name: str, longest_side: int) -> Picture:
-    """A picture of an example; of a large one, every second, third, ... pixel.
-
-    Raises:
-        UserError: if its file cannot be read.
-    """
+    """A picture of an example; of a large one, every second, third, ... pixel. Raises UserError if its file cannot be
+    read."""
     if picture["file"] is None:
         return Picture("", 0, 0, "", picture["title"])
     path, buffer = folder / picture["file"], io.BytesIO()

@@ -22,11 +22,8 @@ def read_dicom(path: Path, max_pixels: int) -> NDArray[Any]:
 
     Grey values are rescaled by the file's slope and intercept. If the file has a window, it maps them to [0, 1] (DICOM
     PS3.3, C.11.2.1.2.1); otherwise their minimum and maximum do. MONOCHROME1, where small values are bright, is
-    inverted.
-
-    Raises:
-        UserError: if pydicom or its plugin for the compression is not installed; for a damaged file, and one with no
-            image, several, or one of more than `max_pixels`.
+    inverted. Raises UserError if pydicom or its plugin for the compression is not installed; for a damaged file, and
+    one with no image, several, or one of more than `max_pixels`.
     """
     try:
         import pydicom

@@ -32,11 +32,8 @@ Values = NDArray[Any]
 
 
 def read_image(path: str | Path, preprocessing: Preprocessing) -> Tensor:
-    """An image file, scaled as in training: float32, 1 x channels x H x W.
-
-    Raises:
-        UserError: for a file that is missing, damaged, not an image, too large, or does not fit the network.
-    """
+    """An image file, scaled as in training: float32, 1 x channels x H x W. Raises UserError for a file that is missing,
+    damaged, not an image, too large, or does not fit the network."""
     path = expand_path(path)
     values = _to_channels(intensities(path), preprocessing.image_channels, path)
     pixels = torch.from_numpy(np.ascontiguousarray(values.astype(np.float32))).movedim(-1, 0)
@@ -44,11 +41,7 @@ def read_image(path: str | Path, preprocessing: Preprocessing) -> Tensor:
 
 
 def intensities(path: Path) -> Values:
-    """The intensities of an image file: floats in [0, 1], H x W x channels.
-
-    Raises:
-        UserError: as `read_image`.
-    """
+    """The intensities of an image file: floats in [0, 1], H x W x channels. Raises UserError as `read_image`."""
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     if path.stat().st_size == 0:

@@ -48,11 +48,8 @@ AsList = BeforeValidator(as_list)
 
 
 def validate(schema: type[ConfigType], values: Any, source: str) -> ConfigType:
-    """Create an instance of `schema` from plain data; `source` says in messages where the data comes from.
-
-    Raises:
-        UserError: with the key, what was expected, and the closest valid name, one line per problem.
-    """
+    """Create an instance of `schema` from plain data; `source` says in messages where the data comes from. Raises
+    UserError with the key, what was expected, and the closest valid name, one line per problem."""
     if not isinstance(values, Mapping):
         raise UserError(f"{source}: expected a mapping, but it is {abbreviate(values)}")
     try:

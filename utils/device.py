@@ -11,10 +11,8 @@ from utils.errors import UserError
 def choose_device(name: str) -> torch.device:
     """The named device; "auto" is CUDA if available and the CPU otherwise.
 
-    With several processes on one machine, each uses its own CUDA device.
-
-    Raises:
-        UserError: for a device that does not exist on this machine.
+    With several processes on one machine, each uses its own CUDA device. Raises UserError for a device that does not
+    exist on this machine.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -22,11 +22,8 @@ Item = TypeVar("Item")
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Join the other processes of a torchrun launch: NCCL carries CUDA tensors, gloo those of the CPU.
-
-    Raises:
-        UserError: if the processes cannot connect.
-    """
+    """Join the other processes of a torchrun launch: NCCL carries CUDA tensors, gloo those of the CPU. Raises UserError
+    if the processes cannot connect."""
     if not started_by_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
         yield
         return
@@ -128,11 +125,8 @@ def all_reduce_sum(tensors: Iterable[Tensor]) -> None:
 
 @contextlib.contextmanager
 def lost_peer_as_user_error() -> Iterator[None]:
-    """Translate PyTorch's communication errors, which all derive from RuntimeError.
-
-    Raises:
-        UserError: that another process of the run is gone.
-    """
+    """Translate PyTorch's communication errors, which all derive from RuntimeError. Raises UserError that another
+    process of the run is gone."""
     try:
         yield
     except RuntimeError as error:

@@ -27,11 +27,8 @@ def corrupt_file_as_user_error(what: object) -> Iterator[None]:
     """Translate errors that a damaged file causes, which can be of almost any type, depending on the library.
 
     Errors that no file can cause pass: missing modules and undefined names, a missing attribute of an object of this
-    project, a lack of memory, and a `UserError`, which has its message already.
-
-    Raises:
-        UserError: that `what` may be damaged; for an error of the operating system, such as a missing permission, that
-            `what` cannot be read.
+    project, a lack of memory, and a `UserError`, which has its message already. Raises UserError that `what` may be
+    damaged; for an error of the operating system, such as a missing permission, that `what` cannot be read.
     """
     try:
         yield
@@ -48,11 +45,8 @@ def corrupt_file_as_user_error(what: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def os_errors_as_user_error(what: object) -> Iterator[None]:
-    """Translate errors of the machine, such as a full disk or a package that is not installed.
-
-    Raises:
-        UserError: naming `what`, which is what the script was doing.
-    """
+    """Translate errors of the machine, such as a full disk or a package that is not installed. Raises UserError, naming
+    `what`, which is what the script was doing."""
     try:
         yield
     except ModuleNotFoundError as error:

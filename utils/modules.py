@@ -42,11 +42,8 @@ def import_module(name: str, setting: str, examples: Iterable[str]) -> ModuleTyp
 
 
 def call(module: ModuleType, function: str, setting: str, /, *args: Any, **params: Any) -> Any:
-    """Call `module.function(*args, **params)`; `setting` is the name of the setting that holds `params`.
-
-    Raises:
-        UserError: if the module lacks the function, or the function or its config class refuses the parameters.
-    """
+    """Call `module.function(*args, **params)`; `setting` is the name of the setting that holds `params`. Raises
+    UserError if the module lacks the function, or the function or its config class refuses the parameters."""
     made: Callable[..., Any] | None = getattr(module, function, None)
     if made is None:
         name = "dataset_file" if setting == "dataset_params" else setting.removesuffix("_params")

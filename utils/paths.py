@@ -14,11 +14,8 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def expand_path(path: str | Path) -> Path:
-    """Expand `~` and `${VARIABLES}`; if `${TMPDIR}` is not set, it is the system's folder for temporary files.
-
-    Raises:
-        UserError: for any other variable that is not set.
-    """
+    """Expand `~` and `${VARIABLES}`; if `${TMPDIR}` is not set, it is the system's folder for temporary files. Raises
+    UserError for any other variable that is not set."""
     text = str(path)
     if "TMPDIR" not in os.environ:
         text = text.replace("${TMPDIR}", tempfile.gettempdir()).replace("$TMPDIR", tempfile.gettempdir())
@@ -59,11 +56,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], previous: Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically.
-
-    Raises:
-        UserError: as `write_atomically`.
-    """
+    """Write a text file atomically. Raises UserError as `write_atomically`."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

@@ -32,10 +32,8 @@ def load_settings_and_recipe(
     """Settings from `[FILE.yml] [key=value ...]`, and where they come from, for the log.
 
     The recipe of the chosen `dataset_file` is added to the file's settings; the arguments override both. If they name
-    another module, as in `network=my_network`, the file's parameters (`network_params`) do not apply to it.
-
-    Raises:
-        UserError: naming the key, what was expected, and the nearest name that exists.
+    another module, as in `network=my_network`, the file's parameters (`network_params`) do not apply to it. Raises
+    UserError, naming the key, what was expected, and the nearest name that exists.
     """
     file, overrides = _split_arguments(schema, arguments, default_file)
     settings = read_yaml(file)
@@ -57,11 +55,8 @@ def load_settings_and_recipe(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        UserError: for a file that is missing, unreadable, not YAML, or not a mapping.
-    """
+    """The mapping in a YAML file. Raises UserError for a file that is missing, unreadable, not YAML, or not a
+    mapping."""
     try:
         content = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:

@@ -32,11 +32,8 @@ Entries = dict[str, dict[str, Any]]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the arguments of the command line.
-
-    Raises:
-        UserError: for problems that the user can fix; nothing is written then.
-    """
+    """Run with the arguments of the command line. Raises UserError for problems that the user can fix; nothing is
+    written then."""
     arguments = _parser().parse_args(argv)
     source, out = expand_path(arguments.source), expand_path(arguments.out)
     entries = read_pickle(source)
@@ -52,11 +49,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read_pickle(path: Path) -> Entries:
-    """Read the entries of a data_lidc.pickle, sorted by name.
-
-    Raises:
-        UserError: for a pickle that cannot be read or has another form.
-    """
+    """Read the entries of a data_lidc.pickle, sorted by name. Raises UserError for a pickle that cannot be read or has
+    another form."""
     contents = load_arrays(path)
     if not isinstance(contents, dict) or not contents:
         raise UserError(f"{path} holds a {type(contents).__name__}; expected a dict of names and entries")
@@ -68,11 +62,8 @@ def read_pickle(path: Path) -> Entries:
 
 
 def write_hdf5(path: Path, entries: Entries, split: Split) -> list[str]:
-    """Write the entries in the layout of `datasets.lidc`, and return a summary, one line per split.
-
-    Raises:
-        UserError: for a listed patient without entries, and for entries that are not images and masks of one size.
-    """
+    """Write the entries in the layout of `datasets.lidc`, and return a summary, one line per split. Raises UserError
+    for a listed patient without entries, and for entries that are not images and masks of one size."""
     by_patient: dict[str, list[str]] = defaultdict(list)
     for name, entry in entries.items():
         by_patient[str(entry["series_uid"])].append(name)

@@ -10,11 +10,8 @@ from utils.errors import UserError, corrupt_file_as_user_error, os_errors_as_use
 
 
 def load_arrays(path: Path) -> Any:
-    """Load a pickle of numpy arrays, numbers, text and plain containers, with a restricted unpickler.
-
-    Raises:
-        UserError: for a file that is missing, damaged, or imports anything else.
-    """
+    """Load a pickle of numpy arrays, numbers, text and plain containers, with a restricted unpickler. Raises UserError
+    for a file that is missing, damaged, or imports anything else."""
     with os_errors_as_user_error(path), corrupt_file_as_user_error(path), open(path, "rb") as file:
         try:
             return _ArraysOnly(file).load()

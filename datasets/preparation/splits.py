@@ -34,11 +34,8 @@ class Split(Config):
 
     @staticmethod
     def draw(patients: Iterable[str], fractions: Sequence[float], seed: int) -> "Split":
-        """Distribute patients at random: a function of the set of patients, the fractions and the seed.
-
-        Raises:
-            UserError: for fractions that are not three positive numbers with sum 1, and for too few patients.
-        """
+        """Distribute patients at random: a function of the set of patients, the fractions and the seed. Raises
+        UserError for fractions that are not three positive numbers with sum 1, and for too few patients."""
         if len(fractions) != len(SPLITS) or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
             raise UserError(f"fractions are {list(fractions)}; expected three positive numbers with sum 1")
         order = np.random.default_rng(seed_from("split", seed)).permutation(sorted(set(patients)))
@@ -48,11 +45,8 @@ class Split(Config):
 
     @staticmethod
     def read(path: Path) -> "Split":
-        """Read a split that was written by `to_json` or by hand, when it only needs the patients.
-
-        Raises:
-            UserError: for a file that cannot be read or is not a split.
-        """
+        """Read a split that was written by `to_json` or by hand, when it only needs the patients. Raises UserError for
+        a file that cannot be read or is not a split."""
         with corrupt_file_as_user_error(path):
             contents = dict(json.loads(path.read_text(encoding="utf-8")))
         return validate(Split, contents, str(path))
