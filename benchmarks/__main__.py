@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, QUICK_WORKLOADS, WORKLOADS
 from benchmarks.measure import Measurement, compare
-from benchmarks.workloads import QUICK_WORKLOADS, WORKLOADS
 from utils.device import choose_device
 
 

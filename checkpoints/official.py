@@ -10,6 +10,7 @@ with or without the prefixes of wrappers (`module.`, `unet.`), as well as bare s
 scheduler and engine is ignored.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,6 @@ from torch import Tensor
 
 from checkpoints.encoder_weights import PATCHES, transformer_tensors
 from checkpoints.files import checked_checkpoint, is_checkpoint, read_torch_file
-from checkpoints.infer import infer_unet_config
 from checkpoints.preprocessing import Preprocessing
 from checkpoints.weights import check_weights, find_prefix, weights_digest
 from datasets.cityscapes import Cityscapes
@@ -28,6 +28,7 @@ from diffusion import UniformConfig, alpha_bar_table
 from models.build import ModelConfig, Part
 from models.dino import ARCHITECTURES, EncoderConfig
 from models.unet import FeatureCondition, UNet, UNetConfig
+from utils.config import validate
 from utils.errors import UserError, run_script
 from utils.logs import LOGGER, setup_logging
 from utils.paths import expand_path
@@ -203,6 +204,58 @@ def main(argv: Sequence[str]) -> None:
     model = {name: contents[name] for name in ("network", "process", "encoder") if contents.get(name)}
     LOGGER.info("%s: %.2f M parameters, step %d", argv[0], millions, contents["step"])
     LOGGER.info(yaml.safe_dump(model, sort_keys=False, default_flow_style=None).rstrip())
+
+
+def infer_unet_config(weights: Mapping[str, Tensor]) -> UNetConfig:
+    """The configuration of the network with these tensors; attention heads, which they do not show, get 32 channels.
+    Raises UserError if they are not a U-Net of this kind."""
+    try:
+        num_classes, base = len(weights["out.2.weight"]), weights["time_embed.0.weight"].shape[1]
+        levels = _levels(weights)
+        widths = [len(weights[f"input_blocks.{level[0]}.0.in_layers.2.weight"]) for level in levels]
+        image_channels = weights["input_blocks.0.0.weight"].shape[1] - num_classes
+    except (KeyError, IndexError) as error:
+        raise UserError(f"it contains no U-Net of this kind: {error} is missing") from error
+    values = {
+        "num_classes": num_classes,
+        "image_channels": image_channels,
+        "base_channels": base,
+        "channel_mult": [width // base for width in widths],
+        "attention_resolutions": [
+            1 << depth for depth, level in enumerate(levels) if f"input_blocks.{level[0]}.1.qkv.weight" in weights
+        ],
+        "num_res_blocks": len(levels[0]),
+    }
+    plain = validate(UNetConfig, values, "its U-Net")
+    feature = _feature(weights, plain)
+    return plain if feature is None else validate(UNetConfig, {**values, "feature": feature}, "its U-Net")
+
+
+def _levels(weights: Mapping[str, Tensor]) -> list[list[int]]:
+    """For each level, the input blocks that begin with a residual block."""
+    levels: list[list[int]] = [[]]
+    for index in itertools.count(1):
+        if f"input_blocks.{index}.0.in_layers.2.weight" in weights:
+            levels[-1].append(index)
+        elif f"input_blocks.{index}.0.op.weight" in weights:
+            levels.append([])
+        else:
+            break
+    return levels
+
+
+def _feature(weights: Mapping[str, Tensor], plain: UNetConfig) -> FeatureCondition | None:
+    """The feature condition, recognised by an input block with more channels than the block before it provides."""
+    found = []
+    for index, joint in plain.joints().items():
+        norm = weights.get(f"input_blocks.{index}.0.in_layers.0.weight")
+        if norm is not None and len(norm) > joint.channels:
+            channels = len(norm) - joint.channels
+            found.append(FeatureCondition(channels=channels, output_stride=joint.factor, target_layer=index))
+    if len(found) > 1:
+        blocks = " and ".join(str(feature.target_layer) for feature in found)
+        raise UserError(f"features join at the input blocks {blocks}; only one is supported")
+    return found[0] if found else None
 
 
 if __name__ == "__main__":

@@ -14,22 +14,14 @@ Triple = Annotated[tuple[int, int, int], Field(strict=False)]
 
 
 class Preprocessing(Config):
-    """What is needed to prepare other images in the same way, and to name and colour the classes.
+    """What is needed to prepare other images in the same way, and to name and colour the classes."""
 
-    Attributes:
-        image_mean, image_std: per channel; the network sees (x - mean) / std of intensities x in [0, 1].
-        size: height and width of the training images in pixels, if known.
-        class_names: C names, if known.
-        class_colours: C triples of red, green and blue, 0 .. 255, if known.
-        void_class: the class that is excluded from the evaluation, if there is one.
-    """
-
-    image_mean: list[float]
+    image_mean: list[float]  # per channel; the network sees (x - mean) / std of intensities x in [0, 1]
     image_std: list[float]
-    size: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None
-    class_names: list[str] | None = None
-    class_colours: list[Triple] | None = None
-    void_class: NonNegative | None = None
+    size: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None  # height, width of training images
+    class_names: list[str] | None = None  # C names
+    class_colours: list[Triple] | None = None  # C triples of red, green and blue, 0 .. 255
+    void_class: NonNegative | None = None  # the class that is excluded from the evaluation
 
     @property
     def image_channels(self) -> int:

@@ -1,20 +1,54 @@
 """Loading the dataset that the settings name, and drawing batches from it for training and evaluation."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datasets.batch_loader import BatchDataset, BatchLoader, make_loader
 from datasets.contract import AnnotatedDataset, check_item
 from datasets.normalisation import Normalisation
 from datasets.transforms import Augmentation
 from utils.errors import UserError
 from utils.modules import call, import_module
 from utils.noise import derive_key, seed_from, uniform
+
+Batch = TypeVar("Batch")
+
+
+class BatchLoader(DataLoader[Batch]):
+    """A data loader that raises a `UserError` of a worker process with its message unchanged."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # wider than PyTorch's private class
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+class BatchDataset(Dataset[Any]):
+    """Maps the keys of a batch to the batch. Errors are returned, since PyTorch would add a worker's traceback."""
+
+    def __getitem__(self, keys: Any) -> Any:
+        try:
+            return self.batch(keys)
+        except UserError as error:
+            return error
+        except OSError as error:
+            return UserError(f"the data cannot be read: {error}")
+
+    def batch(self, keys: Any) -> Any:
+        """The batch of these keys."""
+        raise NotImplementedError
+
+
+def make_loader(dataset: BatchDataset, keys: Iterable[Any], workers: int, pin_memory: bool) -> BatchLoader[Any]:
+    """Load a batch for every element of `keys`, in `workers` processes, or in this one if there are none."""
+    pin_memory = pin_memory and torch.cuda.is_available()
+    return BatchLoader(dataset, batch_size=None, sampler=keys, num_workers=workers, pin_memory=pin_memory)
+
 
 DATASETS = ("datasets.synthetic", "datasets.lidc", "datasets.lidc_crops", "datasets.cityscapes")
 

@@ -20,19 +20,12 @@ Palette = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Names and colours of all C classes.
+    """Names and colours of all C classes."""
 
-    Attributes:
-        names: C names.
-        colours: red, green and blue of each, uint8, C x 3.
-        void: the class that is not evaluated, if there is one.
-        ids: the number that represents each class in label files, uint8, C.
-    """
-
-    names: list[str]
-    colours: Palette
-    void: int | None
-    ids: NDArray[np.uint8]
+    names: list[str]  # C
+    colours: Palette  # red, green and blue: uint8, C x 3
+    void: int | None  # the class that is not evaluated, if there is one
+    ids: NDArray[np.uint8]  # the number that represents each class in label files: uint8, C
 
     @classmethod
     def create(

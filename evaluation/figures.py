@@ -16,18 +16,9 @@ from metrics import reliability
 _STYLES = [("#0072b2", "o-"), ("#d55e00", "s-"), ("#cc79a7", "^-"), ("#009e73", "D-")]
 _PAPER = ("#000000", "*:")
 _GRID, _INK = "#d9dde2", "#333a42"
-_STYLE: Any = {
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.size": 9.5,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
+_INKED = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
+_STYLE: Any = dict.fromkeys(_INKED, _INK) | dict.fromkeys(("axes.spines.right", "axes.spines.top"), False)
+_STYLE |= {"font.size": 9.5, "lines.linewidth": 1.6, "lines.markersize": 5}
 
 
 class Point(NamedTuple):

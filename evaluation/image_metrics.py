@@ -91,36 +91,23 @@ class FusedComparison(NamedTuple):
 class Metric(NamedTuple):
     """A metric of predictions.
 
-    Attributes:
-        name: key in result files.
-        title: name in tables and figures.
-        compute: one value per image (B), or statistics to pool (B x ...); None if the metric has no meaning for what
-            was predicted.
-        better: 1 if higher is better, -1 if lower, 0 if neither.
-        by_num_samples: whether it is reported at every number of samples, rather than once for all samples.
-        pool: the metric, given the sum of the statistics over images; None for the mean of the images' values.
-        by_class: one value per class, given the same sum.
-        has_interval: whether a bootstrap interval makes sense; that of a biased estimate does not.
-        percent: whether it is displayed in percent.
-        decimals: that are displayed.
-        task: of the data that it is computed for; None for both.
-        version: changes when the values do.
-        definition: shown in the report.
+    `compute` returns one value per image (B), or statistics (B x ...) whose sum over images `pool` turns into the
+    metric and `by_class` into one value per class; None if the metric has no meaning for what was predicted.
     """
 
-    name: str
-    title: str
+    name: str  # key in result files
+    title: str  # in tables and figures
     compute: Callable[[Any], Tensor | None]
-    better: int = 0
-    by_num_samples: bool = False
+    better: int = 0  # 1 if higher is better, -1 if lower, 0 if neither
+    by_num_samples: bool = False  # reported at every number of samples, rather than once for all samples
     pool: Callable[[Tensor], Tensor] | None = None
     by_class: Callable[[Tensor], Tensor] | None = None
-    has_interval: bool = True
-    percent: bool = False
-    decimals: int = 4
-    task: Task | None = "distribution"
-    version: int = 1
-    definition: str = ""
+    has_interval: bool = True  # False for a biased estimate, of which a bootstrap interval makes no sense
+    percent: bool = False  # displayed in percent
+    decimals: int = 4  # displayed
+    task: Task | None = "distribution"  # of the data that it is computed for; None for both
+    version: int = 1  # changes when the values do
+    definition: str = ""  # shown in the report
 
 
 def _of_several(function: Callable[[Comparison], Tensor]) -> Callable[[Comparison], Tensor | None]:

@@ -29,19 +29,12 @@ HEAT = "magma"
 
 @dataclass(frozen=True)
 class PanelImage:
-    """One picture of a panel.
-
-    Attributes:
-        title: what it shows.
-        values: H x W from 0 to `highest`, or red, green and blue from 0 to 1, H x W x 3; None for an absent annotator.
-        colours: name of Matplotlib's map from values to colours.
-        highest: the value at the upper end of `colours`.
-    """
+    """One picture of a panel."""
 
     title: str
-    values: NDArray[Any] | None
-    colours: str = "gray"
-    highest: float = 1.0
+    values: NDArray[Any] | None  # H x W in 0 .. highest, or RGB in 0 .. 1, H x W x 3; None for an absent annotator
+    colours: str = "gray"  # name of Matplotlib's map from values to colours
+    highest: float = 1.0  # the value at the upper end of `colours`
 
     def pixels(self) -> NDArray[np.uint8]:
         """The picture as bytes, H x W x 3."""

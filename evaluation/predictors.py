@@ -16,17 +16,11 @@ from utils.noise import seed_from
 
 
 class Prediction(NamedTuple):
-    """Predicted label maps and class probabilities of a batch.
+    """Predicted label maps and class probabilities of a batch."""
 
-    Attributes:
-        labels: n label maps per image, uint8, B x n x H x W.
-        probabilities: their mean class probabilities, B x C x H x W.
-        from_annotators: whether they are the annotators' own mean, so that comparing the two means says nothing.
-    """
-
-    labels: Tensor
-    probabilities: Tensor
-    from_annotators: bool = False
+    labels: Tensor  # n label maps per image, uint8, B x n x H x W
+    probabilities: Tensor  # their mean class probabilities, B x C x H x W
+    from_annotators: bool = False  # the annotators' own mean, so that comparing the two means says nothing
 
 
 class FusedPrediction(NamedTuple):

@@ -41,42 +41,25 @@ PROTOCOL: dict[Task, dict[str, str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class ImageScores:
-    """The metrics of one image and predictor.
+    """The metrics of one image and predictor."""
 
-    Attributes:
-        index: position in the dataset.
-        name: of the image.
-        group: images of one group (patient) are not independent.
-        size: height and width of the prediction.
-        values: by `image_metrics.column`, a number or, for metrics that are pooled over images, nested lists.
-    """
-
-    index: int
+    index: int  # position in the dataset
     name: str
-    group: int
-    size: tuple[int, int]
-    values: dict[str, Any]
+    group: int  # images of one group (patient) are not independent
+    size: tuple[int, int]  # height and width of the prediction
+    values: dict[str, Any]  # by `image_metrics.column`: a number or, to be pooled over images, nested lists
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One predictor, scored on the images of a split.
-
-    Attributes:
-        task: how it was scored.
-        per_seed: for each seed, the scores of all images, sorted by index.
-        num_samples: the numbers of samples at which it was scored, ascending.
-        name: of the line in tables.
-        kind: "model"; "baseline", which the model is compared with; or "sweep", the model with other steps.
-        sampling: how the model was sampled.
-    """
+    """One predictor, scored on the images of a split."""
 
     task: Task
-    per_seed: list[list[ImageScores]]
-    num_samples: list[int]
-    name: str = "model"
-    kind: Kind = "model"
-    sampling: SamplingConfig | None = None
+    per_seed: list[list[ImageScores]]  # for each seed, the scores of all images, sorted by index
+    num_samples: list[int]  # at which it was scored, ascending
+    name: str = "model"  # of the line in tables
+    kind: Kind = "model"  # a baseline is what the model is compared with; a sweep, the model with other steps
+    sampling: SamplingConfig | None = None  # how the model was sampled
 
     @property
     def images(self) -> list[ImageScores]:

@@ -36,8 +36,6 @@ def calibration_bins(probabilities: Tensor, frequencies: Tensor, num_bins: int =
             [0.0000, 1.0000]], dtype=torch.float64)
     """
     _check(probabilities, frequencies)
-    if num_bins < 1:
-        raise ValueError(f"num_bins is {num_bins}: expected at least 1")
     counted = _counted(frequencies)[:, None].expand_as(frequencies)
     confidence, frequency = probabilities[counted].double(), frequencies[counted].double()
     bins = (confidence * num_bins).long().clamp(max=num_bins - 1)

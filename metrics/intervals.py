@@ -18,9 +18,9 @@ class Interval(NamedTuple):
 
 
 def bootstrap_interval(
-    values: ArrayLike, groups: ArrayLike | None = None, num_resamples: int = 2000, level: float = 0.95, seed: int = 0
+    values: ArrayLike, groups: ArrayLike | None = None, num_resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of the mean (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13).
+    """95 % percentile bootstrap interval of the mean (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13).
 
     Images of one patient are not independent, so whole groups are drawn with replacement (the cluster bootstrap); a
     resample's mean is over the images of the groups drawn. Without `groups` every image is a group of its own. The
@@ -30,7 +30,6 @@ def bootstrap_interval(
         values: one finite number per image, length n.
         groups: the patient of each image (integers or strings), length n.
         num_resamples: number of resamples.
-        level: coverage of the interval, between 0 and 1.
         seed: seed of the resampling.
 
     Returns:
@@ -45,10 +44,6 @@ def bootstrap_interval(
     members = np.arange(len(values)) if groups is None else np.asarray(groups)
     if members.shape != values.shape:
         raise ValueError(f"groups has shape {members.shape}: expected {values.shape}, one group for each value")
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}: expected a probability between 0 and 1, such as 0.95")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples is {num_resamples}: expected at least 1, and about 1000 for a useful interval")
     _, index, sizes = np.unique(members, return_inverse=True, return_counts=True)
     if len(sizes) == 1:
         return Interval(float(values.mean()), float("nan"), float("nan"))
@@ -58,21 +53,13 @@ def bootstrap_interval(
         n_resamples=num_resamples,
         batch=max(1, _BATCH_ELEMENTS // len(sizes)),
         paired=True,
-        confidence_level=level,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(float(values.mean()), float(interval.low), float(interval.high))
 
 
-def paired_bootstrap_interval(
-    a: ArrayLike,
-    b: ArrayLike,
-    groups: ArrayLike | None = None,
-    num_resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
+def paired_bootstrap_interval(a: ArrayLike, b: ArrayLike, groups: ArrayLike | None = None) -> Interval:
     """`bootstrap_interval` of mean(a - b), for two models evaluated on the same images in the same order.
 
     >>> paired_bootstrap_interval([0.75, 0.5, 1.0], [0.5, 0.25, 0.75])
@@ -81,7 +68,7 @@ def paired_bootstrap_interval(
     a, b = _finite_vector(a, "a"), _finite_vector(b, "b")
     if a.shape != b.shape:
         raise ValueError(f"a has {len(a)} values and b {len(b)}: expected the same images in the same order")
-    return bootstrap_interval(a - b, groups, num_resamples, level, seed)
+    return bootstrap_interval(a - b, groups)
 
 
 def _finite_vector(values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from prediction.dicom import is_dicom
-from prediction.reading import SUFFIXES
+from prediction.reading import SUFFIXES, is_dicom
 from utils.errors import UserError
 from utils.paths import expand_path
 

@@ -21,15 +21,10 @@ _AREA_COLUMNS = ("pixels", "fraction")
 
 @dataclass(frozen=True)
 class Summary:
-    """The samples of one image, on the CPU.
+    """The samples of one image, on the CPU."""
 
-    Attributes:
-        samples: label maps, uint8, S x H x W.
-        probabilities: mean class probabilities, float32, C x H x W.
-    """
-
-    samples: Tensor
-    probabilities: Tensor
+    samples: Tensor  # label maps, uint8, S x H x W
+    probabilities: Tensor  # mean class probabilities, float32, C x H x W
 
     @staticmethod
     def from_samples(samples: Samples, row: int = 0) -> "Summary":

@@ -9,22 +9,67 @@ The pickle is a dict of name -> {image: H x W in [0, 1], masks: 4 of H x W, seri
 """
 
 import argparse
-from collections import defaultdict
-from collections.abc import Sequence
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_validator
 from tqdm import tqdm
 
-from datasets.contract import as_label_maps
+from datasets.contract import SPLITS, as_label_maps
 from datasets.preparation.pickles import load_arrays
-from datasets.preparation.splits import Split
-from utils.errors import UserError, run_script
+from utils.config import Config, validate
+from utils.errors import UserError, corrupt_file_as_user_error, run_script
 from utils.noise import seed_from
 from utils.paths import expand_path, write_atomically, write_text
+
+
+class Split(Config):
+    """The patients of "train", "val" and "test", sorted, and the fractions and seed they were drawn with, if any."""
+
+    patients: dict[str, list[str]]
+    fractions: list[float] | None = None
+    seed: int | None = None
+
+    @field_validator("patients")
+    @classmethod
+    def _check_patients(cls, patients: dict[str, list[str]]) -> dict[str, list[str]]:
+        if patients.keys() != set(SPLITS) or not all(patients.values()):
+            raise ValueError(f"expected at least one patient in each of {', '.join(SPLITS)}")
+        counts = Counter(patient for names in patients.values() for patient in names)
+        repeated = [patient for patient, count in counts.items() if count > 1]
+        if repeated:
+            raise ValueError(f"patient {repeated[0]} is listed twice; expected every patient once")
+        return {split: sorted(patients[split]) for split in SPLITS}
+
+    @staticmethod
+    def draw(patients: Iterable[str], fractions: Sequence[float], seed: int) -> "Split":
+        """Distribute patients at random: a function of the set of patients, the fractions and the seed. Raises
+        UserError for fractions that are not three positive numbers with sum 1, and for too few patients."""
+        if len(fractions) != len(SPLITS) or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise UserError(f"fractions are {list(fractions)}; expected three positive numbers with sum 1")
+        order = np.random.default_rng(seed_from("split", seed)).permutation(sorted(set(patients)))
+        ends = np.rint(np.cumsum(fractions)[:-1] * len(order)).astype(int)
+        parts = dict(zip(SPLITS, (part.tolist() for part in np.split(order, ends)), strict=True))
+        return validate(Split, {"patients": parts, "fractions": list(fractions), "seed": seed}, "the split")
+
+    @staticmethod
+    def read(path: Path) -> "Split":
+        """Read a split that was written by `to_json` or by hand, when it only needs the patients. Raises UserError for
+        a file that cannot be read or is not a split."""
+        with corrupt_file_as_user_error(path):
+            contents = dict(json.loads(path.read_text(encoding="utf-8")))
+        return validate(Split, contents, str(path))
+
+    def to_json(self) -> str:
+        """The split as JSON."""
+        return json.dumps(self.model_dump(), indent=1) + "\n"
+
 
 NUM_CLASSES = 2
 

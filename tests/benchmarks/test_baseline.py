@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import baseline
-from benchmarks.workloads import QUICK_WORKLOADS
+from benchmarks.cases import QUICK_WORKLOADS
 from diffusion import UniformDiffusion, alpha_bar_table
 from metrics import PairwiseIoU, ged_from, hm_iou_from
 from models import CCDM, UNet

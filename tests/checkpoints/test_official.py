@@ -12,9 +12,8 @@ import torch
 import ddpm_eval
 import ddpm_train
 from checkpoints.files import load_checkpoint
-from checkpoints.infer import infer_unet_config
 from checkpoints.model import build_model, model_config
-from checkpoints.official import load_model_file, main
+from checkpoints.official import infer_unet_config, load_model_file, main
 from diffusion import SamplingConfig, UniformConfig, alpha_bar_table
 from models import EncoderConfig, FeatureCondition, UNet, UNetConfig
 from tests import tiny

@@ -44,10 +44,8 @@ def test_blocks_of_resamples_do_not_change_the_result(monkeypatch):
     assert bootstrap_interval(values) == whole
 
 
-def test_level_and_seed():
+def test_seed():
     values = np.random.default_rng(4).normal(size=40)
-    narrow, wide = bootstrap_interval(values, level=0.5), bootstrap_interval(values, level=0.99)
-    assert wide.low < narrow.low < narrow.high < wide.high
     assert bootstrap_interval(values) == bootstrap_interval(values)
     assert bootstrap_interval(values, seed=1) != bootstrap_interval(values)
 
@@ -71,8 +69,6 @@ def test_one_patient_has_no_interval():
         ({"values": [[1.0]]}, "non-empty vector"),
         ({"values": [1.0, float("nan")]}, r"values\[1\] is nan"),
         ({"values": [1.0, 2.0], "groups": [1]}, r"groups has shape \(1,\)"),
-        ({"values": [1.0, 2.0], "level": 95}, "level is 95"),
-        ({"values": [1.0, 2.0], "num_resamples": 0}, "num_resamples is 0"),
     ],
 )
 def test_refuses(arguments, message):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.preparation.splits import Split
+from datasets.preparation.lidc import Split
 from utils.errors import UserError
 
 PATIENTS = [f"patient {number}" for number in range(50)]
