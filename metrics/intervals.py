@@ -20,11 +20,12 @@ class Interval(NamedTuple):
 def bootstrap_interval(
     values: ArrayLike, groups: ArrayLike | None = None, num_resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """95 % percentile bootstrap interval of the mean (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13).
+    """95 % percentile bootstrap interval of the mean.
 
-    Images of one patient are not independent, so whole groups are drawn with replacement (the cluster bootstrap); a
-    resample's mean is over the images of the groups drawn. Without `groups` every image is a group of its own. The
-    draws depend only on `seed` and the number of groups, which are sorted first.
+    Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13. Images of one patient are not independent, so
+    whole groups are drawn with replacement (the cluster bootstrap); a resample's mean is over the images of the groups
+    drawn. Without `groups` every image is a group of its own. The draws depend only on `seed` and the number of groups,
+    which are sorted first.
 
     Args:
         values: one finite number per image, length n.
