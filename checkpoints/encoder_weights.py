@@ -19,12 +19,8 @@ PATCHES = "patch_embed.proj.weight"
 def build_encoder(config: EncoderConfig, weights: str | Mapping[str, Tensor] | None = None) -> Encoder:
     """Build an encoder with pretrained weights, frozen unless `config.train`.
 
-    Args:
-        config: what to build.
-        weights: a file, the tensors themselves, or None to download them from the Hugging Face hub.
-
-    Raises:
-        UserError: for weights that are not available or do not fit.
+    `weights` are a file, the tensors themselves, or None to download them from the Hugging Face hub. Raises UserError
+    for weights that are not available or do not fit.
     """
     encoder = DinoEncoder(config)
     tensors = weights if isinstance(weights, Mapping) else pretrained_weights(config.model, weights)

@@ -45,14 +45,10 @@ def model_config(contents: Mapping[str, Any]) -> ModelConfig:
 def build_model(contents: Mapping[str, Any], encoder_weights: str | None = None, trusted: Collection[str] = ()) -> CCDM:
     """Build the model of a checkpoint with its averaged weights, in evaluation mode.
 
-    Args:
-        contents: of the checkpoint.
-        encoder_weights: file with the weights of a frozen encoder; None uses the file that training used.
-        trusted: modules outside this project that the user has named; only these may be imported.
-
-    Raises:
-        UserError: if the checkpoint names another module, its weights do not fit its network, or the encoder's weights
-            are missing or differ from those of the training.
+    The weights of a frozen encoder are read from the file `encoder_weights`, by default the one that training used. Of
+    modules outside this project, only those that the user has named (`trusted`) may be imported. Raises UserError if
+    the checkpoint names another one, its weights do not fit its network, or the encoder's are missing or differ from
+    those of the training.
     """
     config = model_config(contents)
     refuse_untrusted(config, trusted)

@@ -14,18 +14,11 @@ from utils.errors import UserError
 
 
 class CachedImages:
-    """`TrainingImages` that keeps all images and label maps of a dataset.
+    """`TrainingImages` that keeps all images and label maps of a dataset on `device`, read by `workers` processes.
 
     Images are stored as 8-bit codes with a table of the values they stand for if that is lossless, else as float32.
-    Worker processes share the memory, which is read-only once filled.
-
-    Args:
-        dataset: the dataset to read.
-        device: where to keep it.
-        workers: number of processes that read.
-
-    Raises:
-        UserError: for an item that violates the contract of datasets, and for images of different sizes.
+    Worker processes share the memory, which is read-only once filled. Raises UserError for an item that violates the
+    contract of datasets, and for images of different sizes.
     """
 
     def __init__(self, dataset: AnnotatedDataset, device: torch.device, workers: int) -> None:

@@ -15,15 +15,11 @@ Choice = Sequence[float] | Literal["uniform", "weighted"] | None
 
 
 def class_weights(choice: Choice, dataset: AnnotatedDataset) -> Tensor | None:
-    """The weight of each class: float32, C, or None if all are weighted equally.
+    """The weight of each class in training on this split: float32, C, or None if all are weighted equally.
 
-    Args:
-        choice: the weights themselves; "uniform": 1 for all; "weighted": 1 / log(1.02 + frequency), the weights of ENet
-            (Paszke et al., 2016, section 5.2). "uniform" and "weighted" give `dataset.void_class`, if any, weight 0.
-        dataset: the training split.
-
-    Raises:
-        UserError: for a number of weights other than C.
+    `choice` is the weights themselves; "uniform": 1 for all; or "weighted": 1 / log(1.02 + frequency), the weights of
+    ENet (Paszke et al., 2016, section 5.2). "uniform" and "weighted" give `dataset.void_class`, if any, weight 0.
+    Raises UserError for a number of weights other than C.
     """
     if choice is None:
         return None

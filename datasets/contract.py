@@ -54,15 +54,9 @@ def check_item(item: dict[str, Any], dataset: AnnotatedDataset, index: int) -> N
 
 
 def as_label_maps(values: NDArray[Any], num_classes: int, where: str) -> Tensor:
-    """Convert label maps of any shape and numeric type to uint8.
+    """Convert label maps of any shape and numeric type, with classes 0 .. C-1 (C at most 256), to uint8.
 
-    Args:
-        values: classes 0 .. C-1.
-        num_classes: C, at most 256.
-        where: the file or item, for the message.
-
-    Raises:
-        UserError: for a value that is not a class.
+    Raises UserError for a value that is not a class; `where` is the file or item, for the message.
     """
     valid = (values >= 0) & (values < num_classes)
     if values.dtype.kind == "f":

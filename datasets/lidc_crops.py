@@ -28,15 +28,10 @@ SIDE = 128
 
 
 class LIDCCrops(Dataset[dict[str, Any]]):
-    """One split, sorted by patient and slice. Images are scaled to [-1, 1].
+    """One split of the folder `path`, sorted by patient and slice. Images are scaled to [-1, 1].
 
-    Args:
-        path: folder that contains lidc_crops_train, lidc_crops_val and lidc_crops_test.
-        split: "train", "val" or "test".
-
-    Raises:
-        UserError: for a missing folder, a split without images, an image that lacks the label map of one of the split's
-            annotators, a label map without an image, and a patient in two splits.
+    Raises UserError for a missing folder, a split without images, an image that lacks the label map of one of the
+    split's annotators, a label map without an image, and a patient in two splits.
     """
 
     num_classes = 2

@@ -80,14 +80,9 @@ TRANSFORMS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Augmentation:
-    """Augmentations applied one after the other.
+    """Augmentations applied one after the other: names of `AUGMENTATIONS` or `TRANSFORMS`, or dotted names.
 
-    Args:
-        names: names of `AUGMENTATIONS` or `TRANSFORMS`, or dotted names.
-        normalisation: that of the images.
-
-    Raises:
-        UserError: for a name that does not exist.
+    Raises UserError for a name that does not exist.
     """
 
     def __init__(self, names: Sequence[str], normalisation: Normalisation) -> None:

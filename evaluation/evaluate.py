@@ -70,19 +70,14 @@ def score_model(
     max_batch_size: int | None = None,
     **options: Any,
 ) -> Result:
-    """Score the samples of a model, as a distribution or a segmentation.
+    """Score the samples of a model in evaluation mode, as a distribution or a segmentation.
 
     Args:
-        model: in evaluation mode.
-        data: a split.
-        indices: the images to score.
-        num_samples: numbers of samples at which metrics are reported.
+        data, indices, num_samples, options: those of `score`.
         sampling, seed, max_batch_size: see `CCDM.sample`.
         strategy: how the samples of a segmentation are fused, see `predictors.fuse`.
-        options: those of `score`, such as `batch_size` and `before_batch`.
 
-    Raises:
-        UserError: for more steps than the process has, or images without annotations.
+    Raises UserError for more steps than the process has, or images without annotations.
     """
     counts, void, sampling = sorted(set(num_samples)), void_class(data), sampling.resolve(model.process)
     how = sampling, seed, max_batch_size
@@ -174,16 +169,10 @@ def evaluate_in_batches(
 
 
 class Evaluation:
-    """Everything that the settings of `ddpm_eval.py` ask for.
+    """Everything that the settings of `ddpm_eval.py` ask for, of a model in evaluation mode on a split.
 
-    Args:
-        model: in evaluation mode.
-        data: the split.
-        settings: with `auto`, `dataset_file` and `dataset_params` resolved.
-        digest: identifies the weights.
-
-    Raises:
-        UserError: for more sampling steps than the process has, and for a likelihood with a void class.
+    `auto`, `dataset_file` and `dataset_params` are resolved in the settings; `digest` identifies the weights. Raises
+    UserError for more sampling steps than the process has, and for a likelihood with a void class.
     """
 
     def __init__(self, model: CCDM, data: AnnotatedDataset, settings: EvalSettings, digest: str) -> None:

@@ -24,14 +24,10 @@ def write_examples(evaluation: Evaluation, result: Result, folder: Path) -> list
     """Sample about `n_validation_images` images again and write their pictures below `folder`.
 
     Images are sampled one by one, because they may differ in size. The noise is that of the scored samples of the first
-    seed, so that they are the same up to the rounding of the network.
+    seed, so that they are the same up to the rounding of the network. Raises UserError if a file cannot be written.
 
-    Returns:
-        The entry `examples` of `results.json`: rank, name and scores of each image, and titles and files of its
-        pictures; for the first image of each rank, also of its reverse process.
-
-    Raises:
-        UserError: if a file cannot be written.
+    Returns the entry `examples` of `results.json`: rank, name and scores of each image, and titles and files of its
+    pictures; for the first image of each rank, also of its reverse process.
     """
     entries: list[dict[str, Any]] = []
     for rank, places in ranked(result, evaluation.settings.n_validation_images).items():

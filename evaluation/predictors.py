@@ -143,11 +143,8 @@ def fuse(
 
 
 def fused_label_map(fused: Tensor, size: Sequence[int]) -> Tensor:
-    """The most probable class (in a tie, the lowest) of a fused map, C x H x W, resized bilinearly before the arg max.
-
-    Returns:
-        int64, of height and width `size`.
-    """
+    """The most probable class (in a tie, the lowest) of a fused map, C x H x W, resized bilinearly before the arg max:
+    int64, of height and width `size`."""
     if fused.shape[1:] != tuple(size):
         fused = functional.interpolate(fused[None], tuple(size), mode="bilinear", align_corners=False)[0]
     return fused.argmax(0)

@@ -116,15 +116,9 @@ class Result:
 
 
 def pooled_interval(metric: Metric, statistics: Values, groups: Sequence[int]) -> Interval:
-    """A pooled metric with its 95 % percentile bootstrap interval: groups of images are drawn with replacement.
+    """A pooled metric, averaged over the seeds, with its 95 % percentile bootstrap interval (NaN for a single group).
 
-    Args:
-        metric: averaged over the seeds.
-        statistics: seeds x images x ...
-        groups: the group (patient) of each image.
-
-    Returns:
-        The ends are NaN for a single group.
+    Groups (patients) of images are drawn with replacement; the statistics are seeds x images x ...
     """
     names, members = np.unique(groups, return_inverse=True)
     sums = np.zeros((len(names), len(statistics), *statistics.shape[2:]))

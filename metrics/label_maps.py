@@ -32,12 +32,8 @@ def counted_labels(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Check labels, and set them to 0 where an annotator is absent and at pixels that do not count.
 
-    Returns:
-        The labels, which annotators labelled each image (bool, B x A), and which pixels all of them labelled, so that
-        they count (bool, B x 1 x H x W).
-
-    Raises:
-        ValueError: for an image without annotators, and for one without a pixel that all of its annotators labelled.
+    Returns the labels, which annotators labelled each image (bool, B x A), and which pixels all of them labelled, so
+    that they count (bool, B x 1 x H x W). Raises ValueError for an image without annotators or without such a pixel.
     """
     _check_form(labels, num_classes, "labels")
     if present is None:

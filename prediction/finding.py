@@ -13,12 +13,8 @@ from utils.paths import expand_path
 def find_images(arguments: Iterable[str], exclude: Path) -> list[Path]:
     """The files that the arguments name, in that order and sorted within each argument; duplicates are dropped.
 
-    Args:
-        arguments: files, folders (searched recursively) and glob patterns.
-        exclude: a folder of results, whose files are not images.
-
-    Raises:
-        UserError: for an argument that matches no image.
+    Arguments are files, folders (searched recursively) and glob patterns; files in the folder of results `exclude` are
+    not images. Raises UserError for an argument that matches no image.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:

@@ -30,18 +30,8 @@ def write_outputs(
                                    (float32, H x W, bits)
         areas.json                 `about`, and the statistics of `Summary`
 
-    Args:
-        folder: is created if it does not exist.
-        image: 1 x channels x H x W.
-        samples: its samples.
-        classes: those of the network.
-        about: plain data about the image and how it was sampled.
-
-    Returns:
-        The contents of areas.json.
-
-    Raises:
-        UserError: if a file cannot be written.
+    `image` is 1 x channels x H x W, `about` plain data about it and how it was sampled. Returns the contents of
+    areas.json. Raises UserError if a file cannot be written.
     """
     summary = Summary.from_samples(samples)
     probabilities, entropy = summary.probabilities.numpy(), summary.entropy.float().numpy()

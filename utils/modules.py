@@ -17,15 +17,10 @@ Result = TypeVar("Result")
 
 
 def import_module(name: str, setting: str, examples: Iterable[str]) -> ModuleType:
-    """Import the module `name`, which may also lie in the current folder.
+    """Import the module `name`, a dotted name, which may also lie in the current folder.
 
-    Args:
-        name: dotted name.
-        setting: the setting that holds the name, for messages.
-        examples: names that would work.
-
-    Raises:
-        UserError: if there is no such module, or it needs a package that is not installed.
+    Raises UserError, naming the setting and modules that would work, if there is no such module; also if it needs a
+    package that is not installed.
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

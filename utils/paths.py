@@ -28,15 +28,9 @@ def expand_path(path: str | Path) -> Path:
 def write_atomically(path: Path, write: Callable[[Path], object], previous: Path | None = None) -> None:
     """Let `write` fill a temporary file in the same folder, flush it to disk, and rename it to `path`.
 
-    A process that is killed on the way leaves the temporary file behind; see `remove_temporary_files`.
-
-    Args:
-        path: the file; missing folders are created.
-        write: is called with the path of the temporary file.
-        previous: new name of the file that is replaced, if it is to be kept.
-
-    Raises:
-        UserError: if the folder cannot be written or the disk is full; `path` is then unchanged.
+    Missing folders are created; the file that is replaced becomes `previous`, if given. A process that is killed on the
+    way leaves the temporary file behind; see `remove_temporary_files`. Raises UserError if the folder cannot be written
+    or the disk is full; `path` is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
