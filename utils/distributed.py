@@ -69,15 +69,10 @@ def shard() -> slice:
 def local_main_first() -> Iterator[None]:
     """Run the block in local rank 0 of each machine before its other ranks, so that it creates a shared file."""
     if local_rank() > 0:
-        barrier()
+        all_gather_objects(None)  # a barrier
     yield
     if local_rank() == 0:
-        barrier()
-
-
-def barrier() -> None:
-    """Wait until every rank has called it."""
-    all_gather_objects(None)
+        all_gather_objects(None)
 
 
 def broadcast_from_main(make: Callable[[], Item]) -> Item:

@@ -40,7 +40,9 @@ def load_settings_and_recipe(
     recipes = settings.pop("recipes", {})
     if not isinstance(recipes, dict) or not all(isinstance(recipe, dict) for recipe in recipes.values()):
         raise UserError(f"{file}: `recipes` must map dataset modules to settings")
-    _check_set_once(settings, recipes, file)
+    for recipe in recipes:
+        for key in _keys_of_both(settings, recipes[recipe]):
+            raise UserError(f"{file}: `{key}` is set at the top level and in the recipe {recipe}; set it in one place")
     dataset_file = str(dict(overrides).get("dataset_file", settings.get("dataset_file")))
     name = dataset_file if dataset_file in recipes else DEFAULT_RECIPE
     settings = _merge(settings, recipes.get(name, {}))
@@ -95,12 +97,6 @@ def _parse_override(text: str) -> tuple[str, Any]:
         return key, _numbers(yaml.safe_load(value))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"override {text!r}: the value is not valid YAML") from error
-
-
-def _check_set_once(settings: Mapping[str, Any], recipes: Mapping[str, Any], file: Path) -> None:
-    for name, recipe in recipes.items():
-        for key in _keys_of_both(settings, recipe):
-            raise UserError(f"{file}: `{key}` is set at the top level and in the recipe {name}; set it in one place")
 
 
 def _keys_of_both(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
