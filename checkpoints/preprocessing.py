@@ -1,16 +1,15 @@
 """The entry `preprocessing` of a checkpoint: images and classes that its network was trained on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from datasets import AnnotatedDataset
 from datasets.contract import check_item
 from datasets.normalisation import Normalisation
 from utils.config import Config, NonNegative, Positive, validate
-
-Triple = Annotated[tuple[int, int, int], Field(strict=False)]
 
 
 class Preprocessing(Config):
@@ -20,7 +19,7 @@ class Preprocessing(Config):
     image_std: list[float]
     size: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None  # height, width of training images
     class_names: list[str] | None = None  # C names
-    class_colours: list[Triple] | None = None  # C triples of red, green and blue, 0 .. 255
+    class_colours: list[Annotated[tuple[int, int, int], Field(strict=False)]] | None = None  # C times RGB, 0 .. 255
     void_class: NonNegative | None = None  # the class that is excluded from the evaluation
 
     @property
@@ -46,7 +45,7 @@ class Preprocessing(Config):
             image_std=std,
             size=tuple(item["image"].shape[-2:]),
             class_names=None if names is None else [str(name) for name in names],
-            class_colours=None if colours is None else [_triple(colour) for colour in colours],
+            class_colours=None if colours is None else np.array(colours, dtype=int).tolist(),
             void_class=getattr(dataset, "void_class", None),
         )
 
@@ -54,8 +53,3 @@ class Preprocessing(Config):
     def from_checkpoint(contents: Mapping[str, Any]) -> "Preprocessing":
         """The entry of a checkpoint's contents. Raises UserError if it is not what it should be."""
         return validate(Preprocessing, contents["preprocessing"], "the checkpoint's preprocessing")
-
-
-def _triple(colour: Sequence[int]) -> tuple[int, int, int]:
-    red, green, blue = (int(part) for part in colour)
-    return red, green, blue
