@@ -215,7 +215,7 @@ def test_data_with_a_void_class_select_checkpoints_by_mean_iou(tmp_path: Path, u
     best = load_checkpoint(tmp_path / "run" / "best_miou.pt")
     assert values[best["step"]] == max(values.values()) == pytest.approx(best["best"]["miou"])
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert "Mean IoU4" in log
+    assert "Mean IoU (4 samples) 0." in log
     assert "GED" not in log
 
 

@@ -12,7 +12,7 @@ FORBIDDEN = {
     "yaml.full_load", "os.system", "os.popen", "subprocess.getoutput", "marshal.loads", "shelve.open", "joblib.load",
     "__import__",
 }  # fmt: skip
-IMPORTERS = {"utils/modules.py", "datasets/transforms.py"}
+IMPORTERS = {"utils/modules.py"}
 """They import what settings name; `models.build.refuse_untrusted` is for names in checkpoints."""
 
 

@@ -25,7 +25,7 @@ class Schedule:
 
     def __init__(self, settings: TrainSettings, num_images: int) -> None:
         self.total_steps = num_steps(settings.train_for, num_images, settings.batch_size)
-        self.validation_freq = settings.validation_freq or math.ceil(self.total_steps / 10)
+        self.validation_freq = settings.validation_freq or math.ceil(self.total_steps / 4)
         self.display_freq = settings.display_freq or math.ceil(self.total_steps / 100)
         horizon = EMA_HORIZON * self.total_steps
         self.ema_decay = horizon / (1 + horizon) if settings.polyak_alpha is None else settings.polyak_alpha

@@ -89,4 +89,9 @@ class Validation:
 def _headline(result: Result) -> str:
     """The metrics that select checkpoints, as one line."""
     n = result.num_samples[-1]
-    return "  ".join(f"{METRICS[name].title}{n} {result.mean(name, n):.4f}" for name, _ in result.headline_metrics)
+    texts = []
+    for name, _ in result.headline_metrics:
+        title = METRICS[name].title
+        title = f"{title} ({n} samples)" if " " in title else f"{title}{n}"
+        texts.append(f"{title} {result.mean(name, n):.4f}")
+    return "  ".join(texts)

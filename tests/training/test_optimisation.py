@@ -42,8 +42,8 @@ def test_everything_follows_from_the_length() -> None:
         Schedule(TrainSettings(train_for=length, batch_size=10), num_images=100)
         for length in ("20 epochs", "20000 images")
     )
-    assert (short.total_steps, short.validation_freq, short.display_freq) == (200, 20, 2)
-    assert (long.total_steps, long.validation_freq, long.display_freq) == (2000, 200, 20)
+    assert (short.total_steps, short.validation_freq, short.display_freq) == (200, 50, 2)
+    assert (long.total_steps, long.validation_freq, long.display_freq) == (2000, 500, 20)
     assert short.learning_rate(50) == long.learning_rate(500)
     ages = [schedule.ema_decay / (1 - schedule.ema_decay) for schedule in (short, long)]
     assert ages == pytest.approx([20, 200])
