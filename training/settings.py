@@ -92,7 +92,9 @@ class TrainSettings(RuntimeOptions):
         None, description="DINO encoder whose features are a second condition; `null`: none"
     )
 
-    validation_freq: Positive | None = Field(None, description="steps between validations; `null`: four in the training")
+    validation_freq: Positive | None = Field(
+        None, description="steps between validations; `null`: four in the training"
+    )
     checkpoint_freq: Positive | None = Field(
         None, description="steps between checkpoints, besides those at validation; `null`: none"
     )
