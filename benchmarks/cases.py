@@ -78,10 +78,19 @@ _FEATURES = FeatureCondition(channels=384, output_stride=8, target_layer=10)
 _CITYSCAPES = UNetConfig(num_classes=20, image_channels=3, base_channels=64, channel_mult=(1, 1, 2, 2, 4, 4))
 _TINY = UNetConfig(num_classes=3, channel_mult=(1, 1), attention_resolutions=(2,), num_res_blocks=1)
 
+_QUICK_START = UNetConfig(num_classes=2, channel_mult=(1, 1, 2), attention_resolutions=(4,), num_res_blocks=1)
+_LIDC_SMALL = UNetConfig(
+    num_classes=2, channel_mult=(1, 2, 4), attention_resolutions=(16,), num_res_blocks=1, patch_size=4,
+    scale_shift_norm=True,
+)  # fmt: skip
+
 WORKLOADS = {
+    "quick-start": Workload(_QUICK_START, 32, 32, batch_size=32, num_samples=100),
     "lidc": Workload(UNetConfig(num_classes=2), 128, 128, batch_size=4, num_samples=100),
+    "lidc-small": Workload(_LIDC_SMALL, 128, 128, batch_size=4, num_samples=100),
     "cityscapes": Workload(_CITYSCAPES, 128, 256, batch_size=2, num_samples=16),
     "cityscapes-large": Workload(_CITYSCAPES, 256, 512, batch_size=2, num_samples=4),
+    "cityscapes-patches": Workload(_CITYSCAPES.model_copy(update={"patch_size": 2}), 256, 512, 2, 4),
     "cityscapes-dino": Workload(_CITYSCAPES.model_copy(update={"feature": _FEATURES}), 256, 512, 1, 4, _DINO),
 }
 QUICK_WORKLOADS = [Workload(_TINY, 16, 16, batch_size=2, num_samples=4)]
