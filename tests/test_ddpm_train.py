@@ -219,26 +219,20 @@ def test_data_with_a_void_class_select_checkpoints_by_mean_iou(tmp_path: Path, u
     assert "GED" not in log
 
 
-def test_images_that_are_not_square_train_end_to_end(tmp_path: Path) -> None:
-    columns = {split: tiny.lesion_columns(4, (30, 21), num_classes=3) for split in ("train", "val")}
+def test_colour_images_that_are_not_square_with_five_classes_train_end_to_end(tmp_path: Path) -> None:
+    columns = {split: tiny.lesion_columns(4, (30, 21), num_classes=5, annotators=7) for split in ("train", "val")}
+    for arrays in columns.values():
+        arrays["images"] = np.repeat(arrays["images"][:, None], 3, axis=1)
     path = tiny.write_hdf5(tmp_path / "data.hdf5", columns)
     changes = [
         "dataset_file=datasets.lidc", f"dataset_params={{path: '{path}'}}", "dataset_pipeline_train=[flip]",
-        "train_for=2 epochs", "mp_loaders=0", "class_weights=[1, 0.5, 0]", "network_params.channel_mult=[1, 1, 1]",
+        "train_for=2 epochs", "mp_loaders=0", "class_weights=[1, 0.5, 0, 1, 1]",
+        "network_params.channel_mult=[1, 1, 1]",
     ]  # fmt: skip
     ddpm_train.main(tiny.train_argv(None, tmp_path / "run", *changes))
     model = build_model(load_checkpoint(tmp_path / "run" / "last.pt"))
-    assert model.sample(tiny.images(1, size=(30, 21)), sampling=SamplingConfig(steps=2)).labels.shape == (1, 1, 30, 21)
-
-
-def test_schedule_and_process_are_one_line_changes(data_folder: Path, tmp_path: Path, train: Train) -> None:
-    assert train("linear", "process_params.beta_schedule=linear")["process"]["params"]["beta_schedule"] == "linear"
-    argv = [
-        change for change in tiny.train_argv(data_folder, tmp_path / "c") if not change.startswith("process_params")
-    ]
-    ddpm_train.main([*argv, "process=diffusion.classifier"])
-    process = load_checkpoint(tmp_path / "c" / "last.pt")["process"]
-    assert process == {"module": "diffusion.classifier", "params": {"num_classes": 2}}
+    assert (model.network.config.num_classes, model.network.config.image_channels) == (5, 3)
+    assert model.sample(tiny.images(1, 3, (30, 21)), sampling=SamplingConfig(steps=2)).labels.shape == (1, 1, 30, 21)
 
 
 def test_short_processes_are_validated_with_all_of_their_steps_by_default(train: Train) -> None:

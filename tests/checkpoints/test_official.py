@@ -226,6 +226,10 @@ def widen(state: State) -> None:
     state["output_blocks.0.0.in_layers.2.weight"] = torch.zeros(64, 96, 3, 3)
 
 
+def joined_twice() -> dict[str, Any]:
+    return {"model": {**unet_state(SMALL_DINO), "input_blocks.3.0.in_layers.0.weight": torch.zeros(96)}}
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "unknown tensor": (
         lambda: broken(lambda state: state.update({"out_ce.2.bias": torch.zeros(1)})),
@@ -251,6 +255,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: main_branch(SMALL_DINO.model_copy(update={"feature": WIDE})),
         "no DINO model has features of 512 channels from patches of 8 pixels",
     ),
+    "features twice": (joined_twice, "join at the input blocks 3 and 7"),
     "encoder of another kind": (
         lambda: {**main_branch(SMALL_DINO), "cond_encoder": {"model.conv1.weight": torch.zeros(3)}},
         "`cond_encoder` contains no vision transformer",
@@ -267,13 +272,6 @@ def test_file_that_cannot_be_used_is_refused(load: Load, kind: str) -> None:
         load(contents())
 
 
-def test_features_that_join_twice_are_refused(load: Load) -> None:
-    state = unet_state(SMALL_DINO)
-    state["input_blocks.3.0.in_layers.0.weight"] = torch.zeros(96)
-    with pytest.raises(UserError, match="join at the input blocks 3 and 7"):
-        load({"model": state})
-
-
 def test_code_in_a_file_is_not_executed(load: Load, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     with pytest.raises(UserError, match=r"cannot be read safely: it refers to \S*mkdir"):
@@ -285,9 +283,3 @@ def test_code_in_a_file_is_not_executed(load: Load, tmp_path: Path) -> None:
 def test_only_arrays_of_numbers_are_read(load: Load, array: Any) -> None:
     with pytest.raises(UserError, match="is not a checkpoint"):
         load({**main_branch(SMALL), "scheduler": {"array": array}})
-
-
-def test_fine_tuning_on_other_classes_is_refused(data_folder: Path, tmp_path: Path) -> None:
-    torch.save(main_branch(tiny.unet_config(3)), tmp_path / "that.pt")
-    with pytest.raises(UserError, match=r"has 3 classes and images of 1 channels, but datasets\.synthetic has 2 and 1"):
-        ddpm_train.main(tiny.train_argv(data_folder, tmp_path / "run", f"init_from={tmp_path}/that.pt"))

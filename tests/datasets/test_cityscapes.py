@@ -9,7 +9,6 @@ import torch
 from torchvision.datasets import Cityscapes as TorchvisionCityscapes
 
 from datasets.cityscapes import VOID, get_dataset
-from datasets.class_weights import class_weights
 from datasets.loading import evaluation_batches, load_dataset
 from tests.datasets.trees import write_cityscapes, write_png
 from utils.errors import UserError
@@ -50,14 +49,6 @@ def test_names_and_colours_are_those_of_the_benchmark(root: Path) -> None:
     assert (dataset.class_names[0], dataset.class_names[13], dataset.class_names[18]) == ("road", "car", "bicycle")
 
 
-@pytest.mark.parametrize("size", [(128, 256), (256, 512), (20, 30)])
-def test_images_and_label_maps_are_resized(root: Path, size: tuple[int, int]) -> None:
-    item = get_dataset("train", str(root), size=size)[0]
-    assert item["image"].shape == (3, *size)
-    assert item["labels"].shape == (1, *size)
-    assert "original_labels" not in item
-
-
 def test_images_are_normalised_with_the_statistics_of_imagenet(tmp_path: Path) -> None:
     root = write_cityscapes(tmp_path, "train", {SCENES[0]: ALL_IDS})
     write_png(next(root.glob("leftImg8bit/*/*/*.png")), np.broadcast_to([51, 102, 255], (32, 64, 3)))
@@ -85,7 +76,7 @@ def test_items_are_sorted_by_name(root: Path) -> None:
 def test_original_label_maps_are_optional(root: Path) -> None:
     dataset = get_dataset("train", str(root), size=(8, 16), original_labels=True)
     (batch,) = evaluation_batches(dataset, [0, 2], 2, workers=0)
-    assert batch.labels.shape == (2, 1, 8, 16)
+    assert (batch.images.shape, batch.labels.shape) == ((2, 3, 8, 16), (2, 1, 8, 16))
     whole = get_dataset("train", str(root), size=(32, 64))
     assert [labels.shape for labels in batch.original_labels] == [(1, 32, 64)] * 2
     assert torch.equal(batch.original_labels[1], whole[2]["labels"])
@@ -105,20 +96,6 @@ def test_class_counts_are_counted_once(root: Path, monkeypatch: pytest.MonkeyPat
     other = get_dataset("train", str(root), size=(8, 32)).class_counts()
     assert other.tolist() == [0] * 19 + [3 * 8 * 32]
     file.unlink()
-
-
-def test_class_weights_ignore_void_and_favour_rare_classes(tmp_path: Path) -> None:
-    ids = np.full((16, 16), 7)
-    ids[:2] = 26
-    ids[2:8] = 0
-    dataset = get_dataset("train", str(write_cityscapes(tmp_path, "train", {SCENES[0]: ids})), size=(16, 16))
-    uniform, weighted = class_weights("uniform", dataset), class_weights("weighted", dataset)
-    assert uniform is not None
-    assert weighted is not None
-    assert uniform.tolist() == [1] * 19 + [0]
-    assert weighted[VOID] == 0
-    assert weighted[13] > 3 * weighted[0]
-    assert weighted[0] == pytest.approx(1 / np.log(1.02 + 0.8), rel=1e-5)
 
 
 def test_missing_folders_are_refused(root: Path) -> None:

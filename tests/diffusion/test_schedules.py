@@ -18,14 +18,6 @@ def test_cosine_has_the_values_of_its_formula() -> None:
         assert float(table[t]) == pytest.approx(expected, abs=1e-15)
 
 
-def test_cosine_has_known_values() -> None:
-    table = cosine(250)
-    # sin^2 of the small remaining angle: ((1/250) / 1.008 * pi / 2)^2 to first order
-    assert float(table[250]) == pytest.approx(3.8853e-05, rel=1e-3)
-    assert 1 - float(table[1]) == pytest.approx((0.008 / 1.008 * math.pi / 2) ** 2, rel=1e-3)
-    assert float(cosine(250, s=0.0)[126]) == pytest.approx(0.5, abs=1e-15)
-
-
 def test_linear_multiplies_the_signal_kept_at_each_step() -> None:
     table = linear(3)
     assert table.tolist() == pytest.approx([1, 0.99, 0.99 * 0.895, 0.99 * 0.895 * 0.8], abs=1e-15)

@@ -8,11 +8,6 @@ from pydantic import ValidationError
 from training.settings import TrainSettings
 
 
-def test_defaults_are_valid_and_can_be_written_and_read_again() -> None:
-    defaults = TrainSettings().model_dump(mode="json")
-    assert TrainSettings.model_validate(defaults) == TrainSettings()
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
