@@ -19,7 +19,7 @@ from diffusion import SamplingConfig
 from tests import tiny
 from tests.conftest import UserModule
 from tests.tiny import same
-from tests.trainings import StartedTraining, StoppedError, Train, events, start_training, stop_at
+from tests.trainings import StartedTraining, Train, events, interrupted, start_training
 from training.signals import EXIT_PREEMPTED
 from utils.noise import derive_key
 
@@ -42,10 +42,7 @@ def uninterrupted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_resumed_training_gives_the_result_of_an_uninterrupted_one(
     train: Train, tmp_path: Path, uninterrupted: dict[str, Any], step: int, saved: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, step)
-        with pytest.raises(StoppedError):
-            train("half", *AUGMENTED)
+    interrupted(train, step, "half", *AUGMENTED)
     assert load_checkpoint(tmp_path / "half" / "last.pt")["step"] == saved
     resumed = train("rest", *AUGMENTED, f"load_from={tmp_path}/half/last.pt")
     assert resumed["step"] == uninterrupted["step"] == 9
@@ -54,10 +51,7 @@ def test_resumed_training_gives_the_result_of_an_uninterrupted_one(
 
 def test_training_resumes_from_its_own_folder(finished_run: Path, train: Train) -> None:
     whole = load_checkpoint(finished_run / "last.pt")
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 5)
-        with pytest.raises(StoppedError):
-            train("half", "load_from=auto")
+    interrupted(train, 5, "half", "load_from=auto")
     assert same(train("half", "load_from=auto")["model"], whole["model"])
     assert all(same(train("half", "load_from=auto")[name], whole[name]) for name in STATE), "nothing was left to do"
 

@@ -39,13 +39,6 @@ def with_features(model: CCDM, file: Path | None) -> dict[str, Any]:
     return {**to_config_dict(model, config), "settings": settings, "average": model.state_dict()}
 
 
-@pytest.fixture(scope="module")
-def dino_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dino") / "dino_deitsmall8_pretrain.pth"
-    torch.save(dinos.weights(), path)
-    return path
-
-
 def test_built_model_predicts_like_the_average(contents: dict[str, Any]) -> None:
     model, images = build_model(contents), tiny.images(2)
     x_t, t = torch.zeros(2, tiny.SIDE, tiny.SIDE, dtype=torch.uint8), torch.tensor([3, 40])

@@ -97,15 +97,6 @@ def test_file_of_the_main_branch_is_read(load: Load, prefix: str) -> None:
     assert contents["step"] == 0
 
 
-def test_built_model_is_the_average(load: Load) -> None:
-    model = build_model(load(main_branch(SMALL)))
-    x_t, t, images = torch.zeros(1, 8, 8, dtype=torch.long), torch.tensor([7]), tiny.images(1)
-    network = UNet(SMALL).requires_grad_(False)
-    network.load_state_dict(unet_state(SMALL, -1))
-    assert torch.equal(model(x_t, t, images), network(x_t, t, images))
-    assert model.sample(images, 3, TWO_STEPS).labels.shape == (1, 3, 8, 8)
-
-
 @pytest.mark.parametrize("only", ["model", "average_model", "bare"])
 def test_one_set_of_weights_is_used_for_both(load: Load, only: str) -> None:
     state = unet_state(SMALL)
@@ -126,11 +117,10 @@ def test_frozen_encoder_of_the_cityscapes_branch_is_used(load: Load, monkeypatch
     assert model.sample(images, 2, TWO_STEPS).probabilities.shape == (1, 20, *dinos.SIDES)
 
 
-def test_file_without_its_encoder_needs_other_weights(load: Load, tmp_path: Path) -> None:
+def test_file_without_its_encoder_needs_other_weights(load: Load, dino_file: Path) -> None:
     contents = load(main_branch(SMALL_DINO))
     assert model_config(contents).encoder == EncoderConfig()
-    torch.save(dinos.weights(), tmp_path / "dino.pth")
-    model = build_model(contents, str(tmp_path / "dino.pth"))
+    model = build_model(contents, str(dino_file))
     assert model.sample(dinos.images(1), 1, TWO_STEPS).labels.shape == (1, 1, *dinos.SIDES)
 
 
@@ -168,11 +158,6 @@ def test_process_is_inferred_from_its_tables(load: Load, process: UniformConfig)
     buffers["cumalphas"] = buffers["cumalphas"].sqrt()
     with pytest.raises(UserError, match="neither the cosine nor a linear schedule"):
         load({"model": {**wrapped("unet.", unet_state(SMALL)), **wrapped("diffusion.", buffers)}})
-
-
-def test_own_checkpoint_is_loaded_unchanged(tmp_path: Path) -> None:
-    path = tiny.save_model(tmp_path / "last.pt")
-    assert tiny.same(load_model_file(path), load_checkpoint(path))
 
 
 def test_file_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

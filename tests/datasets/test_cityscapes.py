@@ -9,10 +9,11 @@ import torch
 from torchvision.datasets import Cityscapes as TorchvisionCityscapes
 
 from datasets.cityscapes import VOID, get_dataset
-from datasets.loading import evaluation_batches, load_dataset
-from tests.datasets.trees import write_cityscapes, write_png
+from datasets.loading import evaluation_batches
+from tests.datasets.trees import refusal, write_cityscapes, write_png
 from utils.errors import UserError
 
+MODULE = "datasets.cityscapes"
 SCENES = ["ulm_000001_000019", "aachen_000002_000019", "aachen_000000_000019"]
 ALL_IDS = np.arange(32 * 64).reshape(32, 64) % 34
 
@@ -20,14 +21,6 @@ ALL_IDS = np.arange(32 * 64).reshape(32, 64) % 34
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_cityscapes(tmp_path, "train", dict.fromkeys(SCENES, ALL_IDS))
-
-
-def refusal(root: Path, split: str = "train", **params: object) -> str:
-    with pytest.raises(UserError) as error:
-        dataset = load_dataset("datasets.cityscapes", split, {"path": str(root), **params})
-        for index in range(len(dataset)):
-            dataset[index]
-    return str(error.value)
 
 
 def test_ids_become_the_train_ids_with_void_as_the_twentieth_class(root: Path) -> None:
@@ -99,12 +92,12 @@ def test_class_counts_are_counted_once(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_missing_folders_are_refused(root: Path) -> None:
-    assert f"there is no folder {root / 'leftImg8bit' / 'val'}" in refusal(root, "val")
+    assert f"there is no folder {root / 'leftImg8bit' / 'val'}" in refusal(MODULE, root, "val")
     for folder in ("leftImg8bit", "gtFine"):
         (root / folder / "val").mkdir()
-    assert "split 'val' holds no images" in refusal(root, "val")
+    assert "split 'val' holds no images" in refusal(MODULE, root, "val")
     (root / "gtFine" / "train").rename(root / "gtFine" / "elsewhere")
-    message = refusal(root)
+    message = refusal(MODULE, root)
     assert f"there is no folder {root / 'gtFine' / 'train'}" in message
     assert "set dataset_params.path to the folder of leftImg8bit and gtFine" in message
 
@@ -125,9 +118,10 @@ def test_missing_folders_are_refused(root: Path) -> None:
 def test_annotation_that_does_not_fit_is_refused(root: Path, damage: Callable[[Path], object], message: str) -> None:
     path = root / "gtFine" / "train" / SCENES[0].split("_")[0] / f"{SCENES[0]}_gtFine_labelIds.png"
     damage(path)
-    assert message.format(path=path) in refusal(root)
+    assert message.format(path=path) in refusal(MODULE, root)
 
 
 @pytest.mark.parametrize("size", [[128], [0, 256], [1, 2, 3]])
 def test_impossible_size_is_refused(root: Path, size: list[int]) -> None:
-    assert "expected height and width" in refusal(root, size=size)
+    with pytest.raises(UserError, match="expected height and width"):
+        get_dataset("train", str(root), size=size)

@@ -169,13 +169,10 @@ def test_model_is_scored_by_the_task_of_the_data(val: SyntheticLesions) -> None:
             assert 0 <= result.mean(name, result.num_samples[0]) <= 2
 
 
-def test_steps_default_to_those_of_a_short_process_and_more_are_refused(val: SyntheticLesions) -> None:
+def test_steps_default_to_those_of_a_short_process(val: SyntheticLesions) -> None:
     assert evaluation(val).sampling.steps == 25
     classifier = CCDM(tiny.model().network, PixelwiseClassifier(2))
     assert evaluation(val, classifier).sampling == SamplingConfig(steps=1, last_step="draw")
-    for settings in ({"sampling": SamplingConfig(steps=51)}, {"sweep": {"steps": [51]}}):
-        with pytest.raises(UserError, match="51 sampling steps requested"):
-            evaluation(val, **settings)
 
 
 def test_sweep_is_at_the_first_number_of_samples_without_repetitions(val: SyntheticLesions, tmp_path: Path) -> None:
