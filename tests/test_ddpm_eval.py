@@ -118,10 +118,9 @@ def test_another_seed_changes_the_samples_and_not_the_baselines(
     assert {name for name in one if one[name] != other[name]} == {"model"}
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_some_of_the_images_can_be_evaluated(finished_run: Path, tmp_path: Path, number: int) -> None:
-    changes = (f"dataset_val_max_size={number}", "dataset_split=val")
-    assert lines(evaluate(finished_run / "best_ged.pt", tmp_path, *changes))["model"]["num_images"] == number
+def test_some_of_the_images_can_be_evaluated(finished_run: Path, tmp_path: Path) -> None:
+    changes = ("dataset_val_max_size=2", "dataset_split=val")
+    assert lines(evaluate(finished_run / "best_ged.pt", tmp_path, *changes))["model"]["num_images"] == 2
 
 
 def test_results_are_next_to_the_newest_checkpoint_by_default(finished_run: Path, tmp_path: Path) -> None:

@@ -105,24 +105,3 @@ def test_the_annotators_themselves_are_perfect_samples(sets):
     twice = torch.cat([labels, labels], 1)
     assert torch.allclose(ged(labels, twice, classes).ged, torch.zeros(len(labels), dtype=torch.float64), atol=1e-12)
     assert torch.allclose(hm_iou(labels, twice, classes), torch.ones(len(labels), dtype=torch.float64), atol=1e-12)
-
-
-@quick
-@given(label_sets(), seeds)
-def test_order_does_not_matter(sets, seed):
-    labels, samples, classes = sets
-    rng = np.random.default_rng(seed)
-    shuffled = (labels[:, rng.permutation(labels.shape[1])], samples[:, rng.permutation(samples.shape[1])])
-    for value, expected in zip(ged(*shuffled, classes), ged(labels, samples, classes), strict=True):
-        assert torch.allclose(value, expected, atol=1e-12)
-    for metric in (hm_iou, max_dice_matching):
-        assert torch.allclose(metric(*shuffled, classes), metric(labels, samples, classes), atol=1e-12)
-
-
-@quick
-@given(label_sets())
-def test_batch_size_does_not_matter(sets):
-    labels, samples, classes = sets
-    for metric in (lambda *maps: ged(*maps).ged, hm_iou, max_dice_matching):
-        alone = [metric(labels[i : i + 1], samples[i : i + 1], classes) for i in range(len(labels))]
-        assert torch.allclose(metric(labels, samples, classes), torch.cat(alone), atol=1e-12)

@@ -29,8 +29,6 @@ def test_impossible_values_are_refused(key: str, value: Any) -> None:
     assert name in refusal.value.errors()[0]["loc"]
 
 
-def test_learning_rate_must_not_rise() -> None:
-    with pytest.raises(ValidationError, match="min_lr is above learning_rate"):
-        TrainSettings.model_validate({"optim": {"learning_rate": 1e-4, "lr_params": {"min_lr": 1e-3}}})
+def test_learning_rate_may_be_constant() -> None:
     constant = {"learning_rate": 1e-4, "lr_params": {"min_lr": 1e-4}}
     assert TrainSettings.model_validate({"optim": constant}).optim.lr_params.min_lr == 1e-4
