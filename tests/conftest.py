@@ -15,6 +15,7 @@ import ddpm_train
 from checkpoints.files import load_checkpoint
 from datasets import synthetic
 from tests import tiny
+from tests.models import dinos
 from tests.trainings import StartedTraining, Train, start_training
 
 torch.set_num_threads(1)
@@ -38,6 +39,14 @@ def finished_run(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("runs") / "finished"
     ddpm_train.main(tiny.train_argv(data_folder, folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def dino_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of DINO in a file."""
+    path = tmp_path_factory.mktemp("dino") / "dino_deitsmall8_pretrain.pth"
+    torch.save(dinos.weights(), path)
+    return path
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from typing import Any, NoReturn
 
 import matplotlib.image
 import pytest
-import torch
 
 import ddpm_eval
-from checkpoints.files import FORMAT_VERSION, load_checkpoint, save_checkpoint
+from checkpoints.files import load_checkpoint
 from tests import tiny
 from tests.checkpoints.test_files import TouchesAFile
 
@@ -112,16 +111,6 @@ def test_results_are_the_same_again_and_with_worker_processes(
     assert lines(again) == lines(results)
 
 
-@pytest.mark.parametrize("changes", [["batch_size=1"], ["batch_size=3", "max_batch_size=2"]])
-def test_results_do_not_depend_on_the_batch(
-    results: dict[str, Any], finished_run: Path, tmp_path: Path, changes: list[str]
-) -> None:
-    other = lines(evaluate(finished_run / "best_ged.pt", tmp_path / "other", *changes))
-    for name, line in lines(results).items():
-        for metric in set(METRICS) & set(line):
-            assert other[name][metric]["mean"] == pytest.approx(line[metric]["mean"], abs=1e-3)
-
-
 def test_another_seed_changes_the_samples_and_not_the_baselines(
     results: dict[str, Any], finished_run: Path, tmp_path: Path
 ) -> None:
@@ -129,10 +118,9 @@ def test_another_seed_changes_the_samples_and_not_the_baselines(
     assert {name for name in one if one[name] != other[name]} == {"model"}
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_some_of_the_images_can_be_evaluated(finished_run: Path, tmp_path: Path, number: int) -> None:
-    changes = (f"dataset_val_max_size={number}", "dataset_split=val")
-    assert lines(evaluate(finished_run / "best_ged.pt", tmp_path, *changes))["model"]["num_images"] == number
+def test_some_of_the_images_can_be_evaluated(finished_run: Path, tmp_path: Path) -> None:
+    changes = ("dataset_val_max_size=2", "dataset_split=val")
+    assert lines(evaluate(finished_run / "best_ged.pt", tmp_path, *changes))["model"]["num_images"] == 2
 
 
 def test_results_are_next_to_the_newest_checkpoint_by_default(finished_run: Path, tmp_path: Path) -> None:
@@ -164,18 +152,6 @@ def test_dataset_of_a_checkpoint_is_imported_only_if_the_user_names_it(
     assert not trap.exists()
     ddpm_eval.main([*argv, "dataset_file=sizes", "batch_size=1", "dataset_val_max_size=1", "n_validation_images=0"])
     assert trap.exists()
-
-
-def test_process_of_a_checkpoint_is_imported_only_if_the_user_names_it(
-    data_folder: Path, tmp_path: Path, user_module: Callable[[str, str], None]
-) -> None:
-    user_module("my_process", "from diffusion.uniform import get_process")
-    settings = {"dataset_file": "datasets.synthetic", "dataset_params": {"path": str(data_folder), "side": tiny.SIDE}}
-    checkpoint = tiny.save_model(tmp_path / "model.pt", process="my_process", settings=settings)
-    argv = tiny.eval_argv(checkpoint, tmp_path / "results", "dataset_val_max_size=1", "n_validation_images=0")
-    assert "process=my_process" in tiny.refusal(ddpm_eval.main, argv)
-    ddpm_eval.main([*argv, "process=my_process"])
-    assert (tmp_path / "results" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
@@ -215,22 +191,16 @@ def test_folder_that_cannot_be_made_is_refused_by_its_setting(finished_run: Path
     [
         ("missing", "there is no checkpoint"),
         ("truncated", "damaged or truncated"),
-        ("newer", f"format version {FORMAT_VERSION + 1}"),
-        ("other weights", "the checkpoint belongs to another network"),
         ("other data", "num_classes 2, but the checkpoint has 3"),
     ],
 )
 def test_checkpoint_that_does_not_fit_is_refused(finished_run: Path, tmp_path: Path, kind: str, message: str) -> None:
-    path, contents = tmp_path / "checkpoint.pt", load_checkpoint(finished_run / "last.pt")
+    path = tmp_path / "checkpoint.pt"
     if kind == "truncated":
         path.write_bytes((finished_run / "last.pt").read_bytes()[:5000])
-    elif kind == "newer":
-        torch.save({**contents, "format_version": FORMAT_VERSION + 1}, path)
-    elif kind == "other weights":
-        params = {**contents["network"]["params"], "base_channels": 64}
-        save_checkpoint(path, {**contents, "network": {**contents["network"], "params": params}})
     elif kind == "other data":
-        tiny.save_model(path, tiny.model(num_classes=3), settings=contents["settings"])
+        settings = load_checkpoint(finished_run / "last.pt")["settings"]
+        tiny.save_model(path, tiny.model(num_classes=3), settings=settings)
     assert message in tiny.refusal(ddpm_eval.main, tiny.eval_argv(path, tmp_path / "results"))
     assert not (tmp_path / "results").exists()
 

@@ -17,7 +17,6 @@ from diffusion import SamplingConfig
 from diffusion.classifier import get_process
 from models import CCDM
 from tests import tiny
-from tests.conftest import UserModule
 
 FILES = {"areas.json", "entropy.png", "majority.png", "panel.png", "probability_lesion.png", "samples", "samples.npz"}
 PREPROCESSING = {
@@ -107,15 +106,6 @@ def test_classifier_draws_every_pixel_in_one_step(pictures: Path, tmp_path: Path
     labels, areas = results(tmp_path / "out" / "x")
     assert (areas["steps"], areas["last_step"]) == (1, "draw")
     assert not np.array_equal(labels[0], labels[1])
-
-
-def test_model_with_a_network_of_the_users_own_predicts_if_it_is_named(
-    pictures: Path, tmp_path: Path, user_module: UserModule
-) -> None:
-    user_module("my_network", "from models.unet import get_network")
-    path = tiny.save_model(tmp_path / "own.pt", network="my_network")
-    assert "--network my_network" in refusal(path, pictures, "--out", tmp_path / "out")
-    assert len(predict(path, pictures, "--network", "my_network", out=tmp_path / "out")) == 3
 
 
 def refusal(*argv: object) -> str:

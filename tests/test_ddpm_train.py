@@ -19,7 +19,7 @@ from diffusion import SamplingConfig
 from tests import tiny
 from tests.conftest import UserModule
 from tests.tiny import same
-from tests.trainings import StartedTraining, StoppedError, Train, events, start_training, stop_at
+from tests.trainings import StartedTraining, Train, events, interrupted, start_training
 from training.signals import EXIT_PREEMPTED
 from utils.noise import derive_key
 
@@ -42,10 +42,7 @@ def uninterrupted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_resumed_training_gives_the_result_of_an_uninterrupted_one(
     train: Train, tmp_path: Path, uninterrupted: dict[str, Any], step: int, saved: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, step)
-        with pytest.raises(StoppedError):
-            train("half", *AUGMENTED)
+    interrupted(train, step, "half", *AUGMENTED)
     assert load_checkpoint(tmp_path / "half" / "last.pt")["step"] == saved
     resumed = train("rest", *AUGMENTED, f"load_from={tmp_path}/half/last.pt")
     assert resumed["step"] == uninterrupted["step"] == 9
@@ -54,10 +51,7 @@ def test_resumed_training_gives_the_result_of_an_uninterrupted_one(
 
 def test_training_resumes_from_its_own_folder(finished_run: Path, train: Train) -> None:
     whole = load_checkpoint(finished_run / "last.pt")
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 5)
-        with pytest.raises(StoppedError):
-            train("half", "load_from=auto")
+    interrupted(train, 5, "half", "load_from=auto")
     assert same(train("half", "load_from=auto")["model"], whole["model"])
     assert all(same(train("half", "load_from=auto")[name], whole[name]) for name in STATE), "nothing was left to do"
 
@@ -143,14 +137,6 @@ def test_log_has_a_line_with_loss_speed_and_time_at_every_display_freq(finished_
     assert steps == ["2", "4", "6", "8", "9"]
 
 
-@pytest.mark.parametrize("name", ["last", "best_ged", "best_hm_iou"])
-def test_checkpoints_load_and_sample(finished_run: Path, name: str) -> None:
-    checkpoint = load_checkpoint(finished_run / f"{name}.pt")
-    labels = build_model(checkpoint).sample(tiny.images(2), 2, SamplingConfig(steps=3)).labels
-    assert labels.shape == (2, 2, tiny.SIDE, tiny.SIDE)
-    assert checkpoint["step"] in (4, 8, 9)
-
-
 def test_best_checkpoints_are_those_of_the_best_validations(finished_run: Path) -> None:
     curves = events(finished_run)
     for name, metric, best in (("best_ged", "val/ged_4", min), ("best_hm_iou", "val/hm_iou_4", max)):
@@ -219,26 +205,20 @@ def test_data_with_a_void_class_select_checkpoints_by_mean_iou(tmp_path: Path, u
     assert "GED" not in log
 
 
-def test_images_that_are_not_square_train_end_to_end(tmp_path: Path) -> None:
-    columns = {split: tiny.lesion_columns(4, (30, 21), num_classes=3) for split in ("train", "val")}
+def test_colour_images_that_are_not_square_with_five_classes_train_end_to_end(tmp_path: Path) -> None:
+    columns = {split: tiny.lesion_columns(4, (30, 21), num_classes=5, annotators=7) for split in ("train", "val")}
+    for arrays in columns.values():
+        arrays["images"] = np.repeat(arrays["images"][:, None], 3, axis=1)
     path = tiny.write_hdf5(tmp_path / "data.hdf5", columns)
     changes = [
         "dataset_file=datasets.lidc", f"dataset_params={{path: '{path}'}}", "dataset_pipeline_train=[flip]",
-        "train_for=2 epochs", "mp_loaders=0", "class_weights=[1, 0.5, 0]", "network_params.channel_mult=[1, 1, 1]",
+        "train_for=2 epochs", "mp_loaders=0", "class_weights=[1, 0.5, 0, 1, 1]",
+        "network_params.channel_mult=[1, 1, 1]",
     ]  # fmt: skip
     ddpm_train.main(tiny.train_argv(None, tmp_path / "run", *changes))
     model = build_model(load_checkpoint(tmp_path / "run" / "last.pt"))
-    assert model.sample(tiny.images(1, size=(30, 21)), sampling=SamplingConfig(steps=2)).labels.shape == (1, 1, 30, 21)
-
-
-def test_schedule_and_process_are_one_line_changes(data_folder: Path, tmp_path: Path, train: Train) -> None:
-    assert train("linear", "process_params.beta_schedule=linear")["process"]["params"]["beta_schedule"] == "linear"
-    argv = [
-        change for change in tiny.train_argv(data_folder, tmp_path / "c") if not change.startswith("process_params")
-    ]
-    ddpm_train.main([*argv, "process=diffusion.classifier"])
-    process = load_checkpoint(tmp_path / "c" / "last.pt")["process"]
-    assert process == {"module": "diffusion.classifier", "params": {"num_classes": 2}}
+    assert (model.network.config.num_classes, model.network.config.image_channels) == (5, 3)
+    assert model.sample(tiny.images(1, 3, (30, 21)), sampling=SamplingConfig(steps=2)).labels.shape == (1, 1, 30, 21)
 
 
 def test_short_processes_are_validated_with_all_of_their_steps_by_default(train: Train) -> None:

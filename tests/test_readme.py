@@ -152,8 +152,3 @@ def anchors(text: str) -> list[str]:
 
 def test_readme_is_short() -> None:
     assert len((tiny.ROOT / "README.md").read_text().splitlines()) <= README_LINES
-
-
-def test_recipes_are_valid() -> None:
-    for recipe in yaml.safe_load(Path("params.yml").read_text())["recipes"]:
-        check_training(["params.yml", f"dataset_file={recipe}"])

@@ -72,31 +72,17 @@ def test_folder_of_another_run_is_refused_before_its_checkpoint_is_read(data_fol
     assert f"another run is writing into {folder}" in message
 
 
-def test_truncated_checkpoint_is_refused(finished_run: Path, data_folder: Path, tmp_path: Path) -> None:
-    whole = (finished_run / "last.pt").read_bytes()
-    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
-    for setting in ("load_from", "init_from"):
-        argv = tiny.train_argv(data_folder, tmp_path / "run", f"{setting}={tmp_path}/cut.pt")
-        assert "damaged or truncated" in tiny.refusal(ddpm_train.main, argv)
-    assert not (tmp_path / "run").exists()
-
-
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(tiny.ROOT / "ddpm_train.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("mistake", ["unknown key", "unwritable folder"])
-def test_script_ends_with_a_message_and_status_2(data_folder: Path, tmp_path: Path, mistake: str) -> None:
-    output, in_the_way = tmp_path / "run", tmp_path / "file"
-    in_the_way.write_text("")
-    folder, change, said = {
-        "unknown key": (output, "optim.learningrate=1", "did you mean `optim.learning_rate`?"),
-        "unwritable folder": (in_the_way / "run", "seed=0", "cannot be made"),
-    }[mistake]
-    ended = script(*tiny.train_argv(data_folder, folder, change))
+def test_script_ends_with_a_message_and_status_2(data_folder: Path, tmp_path: Path) -> None:
+    argv = tiny.train_argv(data_folder, tmp_path / "run", "optim.learningrate=1")
+    command = [sys.executable, str(tiny.ROOT / "ddpm_train.py"), *argv]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: ")
-    assert said in ended.stderr
+    assert "did you mean `optim.learning_rate`?" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not output.exists()
+    assert not (tmp_path / "run").exists()

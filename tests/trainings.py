@@ -68,13 +68,15 @@ def before_step(patch: pytest.MonkeyPatch, step: int, action: Callable[[Training
     patch.setattr(ddpm_train, "train_step", acting)
 
 
-def stop_at(patch: pytest.MonkeyPatch, step: int) -> None:
-    """Have trainings fail with `StoppedError` when that many steps are done."""
+def interrupted(train: Train, step: int, name: str, *changes: str) -> None:
+    """Train in a folder with that name until that many steps are done."""
 
     def stop(batch: TrainingBatch) -> TrainingBatch:
         raise StoppedError
 
-    before_step(patch, step, stop)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StoppedError):
+        before_step(patch, step, stop)
+        train(name, *changes)
 
 
 def events(folder: Path) -> EventAccumulator:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from checkpoints.files import load_checkpoint, save_checkpoint
 from checkpoints.model import build_model, model_config, to_config_dict
 from checkpoints.weights import load_weights
 from diffusion import UniformConfig
@@ -15,8 +14,6 @@ from models import CCDM, ModelConfig, Part, build_network, build_process
 from tests import tiny
 from tests.models import dinos
 from utils.errors import UserError
-
-MY_NETWORK, MY_PROCESS = "tests.extensions.own_code.my_network", "tests.extensions.own_code.my_process"
 
 
 @pytest.fixture
@@ -40,13 +37,6 @@ def with_features(model: CCDM, file: Path | None) -> dict[str, Any]:
     )
     settings = {"feature_cond_encoder": {"weights": None if file is None else str(file)}}
     return {**to_config_dict(model, config), "settings": settings, "average": model.state_dict()}
-
-
-@pytest.fixture(scope="module")
-def dino_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dino") / "dino_deitsmall8_pretrain.pth"
-    torch.save(dinos.weights(), path)
-    return path
 
 
 def test_built_model_predicts_like_the_average(contents: dict[str, Any]) -> None:
@@ -100,25 +90,6 @@ def test_missing_and_unexpected_tensors_are_named_and_nothing_is_loaded() -> Non
     with pytest.raises(UserError, match=r"lacks the tensor network\.out\.2\.bias"):
         load_weights(model, weights)
     assert tiny.same(dict(model.state_dict()), dict(before))
-
-
-def test_modules_that_a_file_names_are_imported_only_if_the_user_names_them(tmp_path: Path) -> None:
-    config = ModelConfig(
-        network=Part(module=MY_NETWORK, params={"num_classes": 2, "image_channels": 1, "width": 8}),
-        process=Part(module=MY_PROCESS, params={"num_classes": 2, "time_steps": 10}),
-    )
-    process = build_process(config.process)
-    model = CCDM(build_network(config.network, process), process)
-    weights = model.state_dict()
-    entries = {"settings": {}, "model": weights, "average": weights, "step": 0, **to_config_dict(model, config)}
-    save_checkpoint(tmp_path / "last.pt", entries)
-    contents = load_checkpoint(tmp_path / "last.pt")
-    for trusted, setting in (((), "network"), ((MY_NETWORK,), "process"), ((MY_PROCESS,), "network")):
-        with pytest.raises(UserError, match=f"to import and run it, pass {setting}="):
-            build_model(contents, trusted=trusted)
-    assert contents["network"] == config.network.model_dump()
-    again = build_model(contents, trusted=(MY_NETWORK, MY_PROCESS))
-    assert torch.equal(again.sample(tiny.images(1), 2).labels, model.sample(tiny.images(1), 2).labels)
 
 
 @torch.no_grad()

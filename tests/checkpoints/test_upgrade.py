@@ -95,9 +95,8 @@ def test_classifier_is_a_process_of_its_own(tmp_path: Path) -> None:
     assert torch.equal(again.sample(tiny.images(1), 3).labels, model.sample(tiny.images(1), 3).labels)
 
 
-def test_encoder_is_restored_from_the_file_of_the_training(tmp_path: Path) -> None:
-    torch.save(dinos.weights(), tmp_path / "dino.pth")
-    model, settings = dinos.model(), {"feature_cond_encoder": {"weights": f"{tmp_path}/dino.pth", "type": "dino"}}
+def test_encoder_is_restored_from_the_file_of_the_training(tmp_path: Path, dino_file: Path) -> None:
+    model, settings = dinos.model(), {"feature_cond_encoder": {"weights": str(dino_file), "type": "dino"}}
     contents = load_checkpoint(write(tmp_path / "last.pt", version_1(model, **settings)))
     assert model_config(contents).encoder == EncoderConfig()
     assert torch.equal(build_model(contents).sample(dinos.images(1)).labels, model.sample(dinos.images(1)).labels)

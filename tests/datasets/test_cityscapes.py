@@ -9,11 +9,11 @@ import torch
 from torchvision.datasets import Cityscapes as TorchvisionCityscapes
 
 from datasets.cityscapes import VOID, get_dataset
-from datasets.class_weights import class_weights
-from datasets.loading import evaluation_batches, load_dataset
-from tests.datasets.trees import write_cityscapes, write_png
+from datasets.loading import evaluation_batches
+from tests.datasets.trees import refusal, write_cityscapes, write_png
 from utils.errors import UserError
 
+MODULE = "datasets.cityscapes"
 SCENES = ["ulm_000001_000019", "aachen_000002_000019", "aachen_000000_000019"]
 ALL_IDS = np.arange(32 * 64).reshape(32, 64) % 34
 
@@ -21,14 +21,6 @@ ALL_IDS = np.arange(32 * 64).reshape(32, 64) % 34
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_cityscapes(tmp_path, "train", dict.fromkeys(SCENES, ALL_IDS))
-
-
-def refusal(root: Path, split: str = "train", **params: object) -> str:
-    with pytest.raises(UserError) as error:
-        dataset = load_dataset("datasets.cityscapes", split, {"path": str(root), **params})
-        for index in range(len(dataset)):
-            dataset[index]
-    return str(error.value)
 
 
 def test_ids_become_the_train_ids_with_void_as_the_twentieth_class(root: Path) -> None:
@@ -48,14 +40,6 @@ def test_names_and_colours_are_those_of_the_benchmark(root: Path) -> None:
         "void": (0, 0, 0),
     }
     assert (dataset.class_names[0], dataset.class_names[13], dataset.class_names[18]) == ("road", "car", "bicycle")
-
-
-@pytest.mark.parametrize("size", [(128, 256), (256, 512), (20, 30)])
-def test_images_and_label_maps_are_resized(root: Path, size: tuple[int, int]) -> None:
-    item = get_dataset("train", str(root), size=size)[0]
-    assert item["image"].shape == (3, *size)
-    assert item["labels"].shape == (1, *size)
-    assert "original_labels" not in item
 
 
 def test_images_are_normalised_with_the_statistics_of_imagenet(tmp_path: Path) -> None:
@@ -85,7 +69,7 @@ def test_items_are_sorted_by_name(root: Path) -> None:
 def test_original_label_maps_are_optional(root: Path) -> None:
     dataset = get_dataset("train", str(root), size=(8, 16), original_labels=True)
     (batch,) = evaluation_batches(dataset, [0, 2], 2, workers=0)
-    assert batch.labels.shape == (2, 1, 8, 16)
+    assert (batch.images.shape, batch.labels.shape) == ((2, 3, 8, 16), (2, 1, 8, 16))
     whole = get_dataset("train", str(root), size=(32, 64))
     assert [labels.shape for labels in batch.original_labels] == [(1, 32, 64)] * 2
     assert torch.equal(batch.original_labels[1], whole[2]["labels"])
@@ -107,27 +91,13 @@ def test_class_counts_are_counted_once(root: Path, monkeypatch: pytest.MonkeyPat
     file.unlink()
 
 
-def test_class_weights_ignore_void_and_favour_rare_classes(tmp_path: Path) -> None:
-    ids = np.full((16, 16), 7)
-    ids[:2] = 26
-    ids[2:8] = 0
-    dataset = get_dataset("train", str(write_cityscapes(tmp_path, "train", {SCENES[0]: ids})), size=(16, 16))
-    uniform, weighted = class_weights("uniform", dataset), class_weights("weighted", dataset)
-    assert uniform is not None
-    assert weighted is not None
-    assert uniform.tolist() == [1] * 19 + [0]
-    assert weighted[VOID] == 0
-    assert weighted[13] > 3 * weighted[0]
-    assert weighted[0] == pytest.approx(1 / np.log(1.02 + 0.8), rel=1e-5)
-
-
 def test_missing_folders_are_refused(root: Path) -> None:
-    assert f"there is no folder {root / 'leftImg8bit' / 'val'}" in refusal(root, "val")
+    assert f"there is no folder {root / 'leftImg8bit' / 'val'}" in refusal(MODULE, root, "val")
     for folder in ("leftImg8bit", "gtFine"):
         (root / folder / "val").mkdir()
-    assert "split 'val' holds no images" in refusal(root, "val")
+    assert "split 'val' holds no images" in refusal(MODULE, root, "val")
     (root / "gtFine" / "train").rename(root / "gtFine" / "elsewhere")
-    message = refusal(root)
+    message = refusal(MODULE, root)
     assert f"there is no folder {root / 'gtFine' / 'train'}" in message
     assert "set dataset_params.path to the folder of leftImg8bit and gtFine" in message
 
@@ -148,9 +118,10 @@ def test_missing_folders_are_refused(root: Path) -> None:
 def test_annotation_that_does_not_fit_is_refused(root: Path, damage: Callable[[Path], object], message: str) -> None:
     path = root / "gtFine" / "train" / SCENES[0].split("_")[0] / f"{SCENES[0]}_gtFine_labelIds.png"
     damage(path)
-    assert message.format(path=path) in refusal(root)
+    assert message.format(path=path) in refusal(MODULE, root)
 
 
 @pytest.mark.parametrize("size", [[128], [0, 256], [1, 2, 3]])
 def test_impossible_size_is_refused(root: Path, size: list[int]) -> None:
-    assert "expected height and width" in refusal(root, size=size)
+    with pytest.raises(UserError, match="expected height and width"):
+        get_dataset("train", str(root), size=size)

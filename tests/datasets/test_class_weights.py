@@ -36,22 +36,9 @@ def enet_weight(frequency: float) -> Any:
     return pytest.approx(1 / torch.tensor(1.02 + frequency).log().item(), rel=1e-5)
 
 
-def test_none_stays_none() -> None:
-    assert class_weights(None, Own()) is None
-
-
-def test_given_weights_are_used() -> None:
-    assert weights([1.0, 2.0, 0.5, 0.0]) == [1, 2, 0.5, 0]
-
-
 def test_wrong_number_of_weights_is_refused() -> None:
     with pytest.raises(UserError, match=r"3 values; tests\.datasets\.test_class_weights has 4 classes"):
         weights([1.0, 1.0, 1.0])
-
-
-def test_uniform_leaves_void_out() -> None:
-    assert weights("uniform") == [1, 1, 1, 1]
-    assert weights("uniform", void_class=3) == [1, 1, 1, 0]
 
 
 def test_weighted_uses_the_frequencies_of_all_classes_but_void() -> None:
@@ -62,3 +49,16 @@ def test_weighted_uses_the_frequencies_of_all_classes_but_void() -> None:
 def test_class_counts_of_the_dataset_are_used() -> None:
     counts = torch.tensor([5, 5, 0, 0])
     assert weights("weighted", class_counts=lambda: counts)[0] == enet_weight(0.5)
+
+
+@pytest.mark.parametrize(
+    ("choice", "void", "expected"),
+    [
+        ([1.0, 2.0, 0.5, 0.0], None, [1, 2, 0.5, 0]),
+        ("uniform", None, [1, 1, 1, 1]),
+        ("uniform", 3, [1, 1, 1, 0]),
+    ],
+)
+def test_weights_are_those_given_or_uniform_without_void(choice: Any, void: int | None, expected: list[float]) -> None:
+    assert weights(choice, void_class=void) == expected
+    assert class_weights(None, Own()) is None

@@ -8,25 +8,15 @@ import pytest
 import torch
 
 from datasets.lidc_crops import get_dataset
-from datasets.loading import load_dataset, training_batches
-from tests.datasets.trees import CROPS, crop_paths, write_crops, write_png
-from utils.errors import UserError
+from tests.datasets.trees import CROPS, crop_paths, refusal, write_crops, write_png
 
+MODULE = "datasets.lidc_crops"
 PATIENT, SLICE = CROPS["train"][0]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_crops(tmp_path, CROPS)
-
-
-def refusal(root: Path, split: str = "train") -> str:
-    with pytest.raises(UserError) as error:
-        dataset = load_dataset("datasets.lidc_crops", split, {"path": str(root)})
-        for index in range(len(dataset)):
-            dataset[index]
-    assert str(root) in str(error.value)
-    return str(error.value)
 
 
 def test_items_are_the_middle_of_the_images(root: Path) -> None:
@@ -60,21 +50,12 @@ def test_annotators_are_matched_by_name_where_sorting_would_mix_them(tmp_path: P
         assert at == [(90 - 26) * 128 + 40 - 26 + 10 * number + annotator for annotator in range(4)]
 
 
-def test_all_annotators_are_drawn_in_training(root: Path) -> None:
-    batches = training_batches(get_dataset("train", str(root)), [], 3, 0, 20, seed=0, workers=0)
-    areas = {int(labels.sum()) for batch in batches for labels in batch.labels}
-    assert areas == {128 * (10 + annotator) for annotator in range(4)}
-
-
-def test_missing_folders_are_refused(root: Path, tmp_path: Path) -> None:
-    assert "there is no folder" in refusal(tmp_path / "nowhere")
-    assert "choose from the splits train, val, test" in refusal(root, "other")
-
-
-def test_split_without_images_is_refused(tmp_path: Path) -> None:
+def test_missing_folders_and_images_are_refused(root: Path, tmp_path: Path) -> None:
+    assert "there is no folder" in refusal(MODULE, tmp_path / "nowhere")
+    assert "choose from the splits train, val, test" in refusal(MODULE, root, "other")
     for part in ("images", "gt"):
-        (tmp_path / "lidc_crops_val" / "val" / part).mkdir(parents=True)
-    assert "holds no images" in refusal(tmp_path, "val")
+        (tmp_path / "empty" / "lidc_crops_val" / "val" / part).mkdir(parents=True)
+    assert "holds no images" in refusal(MODULE, tmp_path / "empty", "val")
 
 
 @pytest.mark.parametrize(
@@ -96,9 +77,9 @@ def test_files_that_do_not_fit_are_refused(
 ) -> None:
     image, masks = crop_paths(root, "train", PATIENT, SLICE)
     damage(image, masks)
-    assert message.format(image=image, masks=masks) in refusal(root)
+    assert message.format(image=image, masks=masks) in refusal(MODULE, root)
 
 
 def test_patient_in_two_splits_is_refused(root: Path) -> None:
     write_crops(root, {"val": [("LIDC-IDRI-0007", "z3_c0")]})
-    assert "patient LIDC-IDRI-0007 is in both train and val" in refusal(root)
+    assert "patient LIDC-IDRI-0007 is in both train and val" in refusal(MODULE, root)

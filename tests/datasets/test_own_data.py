@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import ddpm_eval
 import ddpm_train
@@ -71,30 +70,6 @@ def test_documented_module_works_as_written_with_a_void_class_and_with_an_own_au
     ddpm_train.main(tiny.train_argv(None, Path("run"), *data, pipeline))
     ddpm_eval.main(tiny.eval_argv(Path("run/last.pt"), Path("evaluation"), data[0], "dataset_split=val"))
     assert evaluated_images(Path("evaluation")) == 4
-
-
-def test_three_channels_five_classes_and_seven_annotators_train_and_evaluate(tmp_path: Path) -> None:
-    rng, columns = np.random.default_rng(0), {}
-    for split in ("train", "val", "test"):
-        columns[split] = {
-            "images": rng.uniform(-0.5, 0.5, size=(2, 3, 96, 160)),
-            "labels": rng.integers(5, size=(2, 7, 96, 160), dtype=np.uint8),
-            "uids": np.array([1, 2]),
-        }
-    path = tiny.write_hdf5(tmp_path / "data.hdf5", columns)
-    changes = [
-        "dataset_file=datasets.lidc",
-        f"dataset_params={{path: {path}}}",
-        "train_for=1 epoch",
-        "batch_size=1",
-        "network_params.channel_mult=[1, 1, 1, 1, 1]",
-        *(few := ["sampling.steps=1", "n_validation_images=0", "num_samples=2"]),
-    ]
-    ddpm_train.main(tiny.train_argv(None, tmp_path / "run", *changes))
-    ddpm_eval.main(tiny.eval_argv(tmp_path / "run" / "last.pt", tmp_path / "evaluation", *few))
-    assert evaluated_images(tmp_path / "evaluation") == 2
-    network = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["network"]["params"]
-    assert (network["num_classes"], network["image_channels"]) == (5, 3)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from datasets.cache import CachedImages
 from datasets.lidc import HDF5Dataset, get_dataset
 from datasets.loading import evaluation_batches
 from metrics import ged
@@ -66,10 +65,3 @@ def test_images_are_scaled_for_the_network_and_patients_are_read(test_split: HDF
     assert images.shape[1:] == (1, 128, 128)
     assert images.min() == -1
     assert images.max() == 1
-
-
-def test_cache_uses_one_byte_per_pixel(test_split: HDF5Dataset) -> None:
-    images = CachedImages(test_split, torch.device("cpu"), workers=0)
-    assert images._images.nbytes + images._labels.nbytes == 1279 * 128 * 128 * 5
-    drawn, _ = images.draw(torch.tensor([7]), torch.tensor([0.5]))
-    assert torch.equal(drawn[0], test_split[7]["image"])

@@ -99,13 +99,6 @@ def test_global_random_state_and_arguments_stay_unchanged(names: list[str]) -> N
     assert torch.equal(images, before)
 
 
-def test_empty_pipeline_changes_nothing() -> None:
-    images, labels = copies(2)
-    moved, maps = augmentation([])(images, labels, keys(2))
-    assert torch.equal(moved, images)
-    assert torch.equal(maps, labels)
-
-
 def test_colour_jitter_changes_colours_within_their_range_and_no_labels() -> None:
     normalisation = Normalisation.from_dataset(Photographs)
     images = normalisation.apply(torch.rand(20, 3, 6, 6, generator=torch.Generator().manual_seed(0)))

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from datasets.loading import load_dataset
+from utils.errors import UserError
 
 
 def write_png(path: Path, values: Any) -> Path:
@@ -14,6 +18,16 @@ def write_png(path: Path, values: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(values, dtype=np.uint8)).save(path)
     return path
+
+
+def refusal(module: str, root: Path, split: str = "train") -> str:
+    """The message with which a dataset in that folder is opened or read."""
+    with pytest.raises(UserError) as error:
+        dataset = load_dataset(module, split, {"path": str(root)})
+        for index in range(len(dataset)):
+            dataset[index]
+    assert str(root) in str(error.value)
+    return str(error.value)
 
 
 def crop_paths(root: Path, split: str, patient: str, slice_: str) -> tuple[Path, list[Path]]:

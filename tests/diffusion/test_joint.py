@@ -70,15 +70,11 @@ def test_the_joints_are_correlated_distributions(joint: str, num_classes: int, p
 @per_sampler
 @per_joint
 @per_shape
-def test_many_steps_draw_from_the_joint(sampler: str, joint: str, num_classes: int, pixels: int) -> None:
-    assert distance(joint, num_classes, pixels, 250, sampler) <= 0.01
-
-
-@per_sampler
-@per_joint
-@per_shape
-def test_few_steps_draw_nearly_from_the_joint(sampler: str, joint: str, num_classes: int, pixels: int) -> None:
-    assert distance(joint, num_classes, pixels, 25, sampler) <= 0.05
+@pytest.mark.parametrize(("steps", "bound"), [(250, 0.01), (25, 0.05)])
+def test_samples_follow_the_joint(
+    sampler: str, joint: str, num_classes: int, pixels: int, steps: int, bound: float
+) -> None:
+    assert distance(joint, num_classes, pixels, steps, sampler) <= bound
 
 
 @per_sampler

@@ -57,15 +57,6 @@ def test_kl_has_the_gradient_of_the_explicit_divergence(num_classes: int) -> Non
 
 
 @per_classes
-def test_kl_at_the_first_step_is_the_cross_entropy(num_classes: int) -> None:
-    process = brute.process(num_classes)
-    x_t, x_0 = brute.all_pairs(num_classes, 1)
-    logits = random_logits(num_classes, 1)
-    kl = process.kl(logits, x_t, x_0, torch.tensor([1]))
-    torch.testing.assert_close(kl, F.cross_entropy(logits, x_0, reduction="none"), rtol=0, atol=1e-14)
-
-
-@per_classes
 @per_length
 @pytest.mark.parametrize(("dtype", "zero"), [(torch.float64, 1e-14), (torch.float32, SINGLE)])
 def test_kl_vanishes_as_the_prediction_becomes_certain_and_correct(

@@ -48,15 +48,6 @@ def test_kl_against_a_distribution_is_the_divergence_of_the_two_posteriors(num_c
     torch.testing.assert_close(single.double(), kl, rtol=1e-5, atol=1e-5)
 
 
-@per_classes
-def test_certain_target_is_the_label_map(num_classes: int) -> None:
-    process, t = brute.process(num_classes), torch.tensor([1, 2, brute.T])
-    x_t, x_0 = brute.all_pairs(num_classes, len(t))
-    logits = torch.randn(3, num_classes, num_classes, num_classes, dtype=torch.float64)
-    one_hot = F.one_hot(x_0, num_classes).movedim(-1, 1).double()
-    torch.testing.assert_close(process.kl(logits, x_t, one_hot, t), process.kl(logits, x_t, x_0, t))
-
-
 @pytest.mark.parametrize("t", [1, 2, 6, brute.T])
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_posterior_over_raters_leaves_the_expected_gradient(num_classes: int, t: int) -> None:
@@ -80,16 +71,6 @@ def test_posterior_over_raters_leaves_the_expected_gradient(num_classes: int, t:
     expected, found = (torch.autograd.grad(loss, logits)[0] for loss in (one_rater, all_raters.sum()))
     assert float(expected.abs().max()) > 1e-6
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-
-
-@per_classes
-def test_weighted_maps_are_the_mean_of_one_hot_maps(num_classes: int) -> None:
-    labels, weights = random_labels(num_classes, 2, 4, 3, 5), torch.rand(2, 4, dtype=torch.float64)
-    weights /= weights.sum(1, keepdim=True)
-    one_hot = F.one_hot(labels, num_classes).double()
-    torch.testing.assert_close(
-        mix(labels.to(torch.uint8), weights, num_classes), torch.einsum("bahwc,ba->bchw", one_hot, weights)
-    )
 
 
 def denoiser(x_t: Tensor, t: Tensor) -> Tensor:

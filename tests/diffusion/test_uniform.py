@@ -134,19 +134,6 @@ def test_q_sample_follows_the_marginal(num_classes: int) -> None:
         assert (counts.sum(1) == 20_000).all()
 
 
-def test_q_sample_depends_on_key_and_not_on_batch() -> None:
-    process = brute.process(5)
-    generator = torch.Generator().manual_seed(0)
-    x_0 = torch.randint(5, (7, 9, 11), generator=generator).to(torch.uint8)
-    t, keys = torch.randint(1, brute.T + 1, (7,), generator=generator), derive_key(torch.arange(7))
-    together = process.q_sample(x_0, t, keys)
-    alone = torch.cat([process.q_sample(x_0[i : i + 1], t[i : i + 1], keys[i : i + 1]) for i in range(7)])
-    assert together.dtype == x_0.dtype
-    assert torch.equal(together, alone)
-    assert torch.equal(together, process.q_sample(x_0, t, keys))
-    assert not torch.equal(together, process.q_sample(x_0, t, keys + 1))
-
-
 def test_q_sample_at_time_zero_is_the_data() -> None:
     process = brute.process(5)
     x_0 = torch.arange(5).repeat(1, 40, 200)

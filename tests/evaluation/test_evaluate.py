@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.loading import EvaluationBatch
 from datasets.synthetic import SyntheticLesions
 from diffusion import PixelwiseClassifier, SamplingConfig
 from evaluation import (
@@ -118,11 +117,7 @@ def test_scores_do_not_depend_on_the_batch(val: SyntheticLesions, batch_size: in
 
 
 def test_time_of_the_prediction_is_measured() -> None:
-    def slow(batch: EvaluationBatch) -> Prediction:
-        torch.linalg.eigvals(torch.rand(60, 60))
-        return always_empty(2)(batch)
-
-    assert score_all(slow, Maps([[1, 1]])).mean("seconds") > 0
+    assert score_all(always_empty(2), Maps([[1, 1]])).mean("seconds") > 0
 
 
 def test_true_probabilities_are_calibrated_and_a_few_samples_are_less_so(val: SyntheticLesions) -> None:
@@ -174,13 +169,10 @@ def test_model_is_scored_by_the_task_of_the_data(val: SyntheticLesions) -> None:
             assert 0 <= result.mean(name, result.num_samples[0]) <= 2
 
 
-def test_steps_default_to_those_of_a_short_process_and_more_are_refused(val: SyntheticLesions) -> None:
+def test_steps_default_to_those_of_a_short_process(val: SyntheticLesions) -> None:
     assert evaluation(val).sampling.steps == 25
     classifier = CCDM(tiny.model().network, PixelwiseClassifier(2))
     assert evaluation(val, classifier).sampling == SamplingConfig(steps=1, last_step="draw")
-    for settings in ({"sampling": SamplingConfig(steps=51)}, {"sweep": {"steps": [51]}}):
-        with pytest.raises(UserError, match="51 sampling steps requested"):
-            evaluation(val, **settings)
 
 
 def test_sweep_is_at_the_first_number_of_samples_without_repetitions(val: SyntheticLesions, tmp_path: Path) -> None:

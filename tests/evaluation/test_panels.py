@@ -95,11 +95,6 @@ def test_absent_annotator_leaves_its_place_empty() -> None:
     assert [place for place, axes in enumerate(figure.axes) if not axes.images] == [10 + 3]
 
 
-def test_number_of_samples_is_limited() -> None:
-    titles = [axes.get_title() for axes in Images([1], samples=5).panel(max_samples=2).axes]
-    assert [title for title in titles if "sample" in title] == ["sample 1", "sample 2"]
-
-
 def test_image_of_one_value_renders() -> None:
     data = Images([1])
     data.items[0]["image"] = torch.full((1, 6, 9), 0.5)

@@ -104,19 +104,3 @@ def test_death_of_a_data_loading_process_ends_the_run_with_a_message(trial: Tria
     process.join(timeout=180)
     assert process.exitcode == EXIT_USER_ERROR
     trial.finish()
-
-
-@pytest.mark.usefixtures("slowed")
-def test_folder_is_locked_for_other_runs_until_its_run_is_killed(trial: Trial) -> None:
-    first = trial.start("mp_loaders=2")
-    wait_for(trial.folder / "last.pt")
-    second = trial.start()
-    second.join(timeout=180)
-    assert second.exitcode == EXIT_USER_ERROR
-    assert first.exitcode is None
-    first.kill()
-    first.join()
-    third = trial.start()  # the data loading processes of the first may still run
-    third.join(timeout=300)
-    assert third.exitcode == 0
-    trial.check_end()

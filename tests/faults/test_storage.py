@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints.files import load_checkpoint, newest_intact
+from checkpoints.files import newest_intact
 from tests.faults.conftest import Trial, wait_for
-from utils.errors import UserError
 
 
 @pytest.fixture
@@ -100,14 +99,3 @@ def test_lost_data_file_ends_the_run_with_a_message_and_once_restored_it_resumes
     data = ["dataset_file=datasets.lidc", f"dataset_params={{path: '{lost}'}}"]
     assert str(lost) in replace(half, data=None).refusal(*data)
     half.finish()
-
-
-def test_finished_run_keeps_the_two_newest_checkpoints_and_the_best(half: Trial) -> None:
-    half.run()
-    assert {path.stem for path in half.folder.glob("*.pt")} == {"last", "previous", "best_ged", "best_hm_iou"}
-    steps = [load_checkpoint(half.folder / f"{name}.pt")["step"] for name in ("previous", "last")]
-    assert steps == sorted(steps)
-    for name in ("last", "previous"):
-        damage(half.folder / f"{name}.pt", "empty")
-    with pytest.raises(UserError, match="no undamaged checkpoint"):
-        newest_intact(half.folder)

@@ -18,12 +18,6 @@ def test_agrees_with_loops(ignore_index, dtype):
     assert torch.equal(confusion_matrix(target, prediction, 4, ignore_index), expected)
 
 
-def test_adds_up_over_batches():
-    target, prediction = (reference.random_maps(3, (4, 2, 6, 7), seed)[:, 0] for seed in (1, 2))
-    parts = sum(confusion_matrix(target[i : i + 1], prediction[i : i + 1], 3) for i in range(4))
-    assert torch.equal(parts, confusion_matrix(target, prediction, 3))
-
-
 def test_iou_of_a_perfect_and_of_an_absent_class():
     target = torch.tensor([[[0, 0, 1, 1]]])
     confusion = confusion_matrix(target, target, 3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import PixelwiseClassifier, SamplingConfig
+from diffusion import SamplingConfig
 from metrics import ged
 from models import CCDM, UNet
 from tests import tiny
@@ -88,12 +88,6 @@ def test_the_seed_determines_the_samples() -> None:
     assert (other != again).flatten(2).any(-1).all()
 
 
-def test_samples_follow_their_image_when_the_batch_is_shuffled() -> None:
-    model, images, order = tiny.model().double(), tiny.images(NUM_IMAGES).double(), torch.tensor([3, 0, 6, 1, 5, 2, 4])
-    labels = model.sample(images[order], NUM_SAMPLES, FOUR_STEPS).labels
-    assert torch.equal(labels, sampled(7, 64, double=True)[order])
-
-
 def test_keys_replace_the_digests_of_the_images() -> None:
     model, images, keys = tiny.model(), tiny.images(1).expand(2, -1, -1, -1), torch.tensor([5, 6])
     one, two = model.sample(images, 1, FOUR_STEPS, keys=keys).labels
@@ -125,14 +119,6 @@ def test_trajectory_goes_from_noise_to_the_sample() -> None:
     assert all(map_.shape == (2, tiny.SIDE, tiny.SIDE) and map_.dtype == torch.uint8 for map_ in maps)
     assert torch.equal(maps[-1], model.sample(images, 1, FOUR_STEPS, seed=4).labels[:, 0])
     assert 0.3 < maps[0].double().mean() < 0.7
-
-
-def test_defaults_suit_the_process() -> None:
-    assert len(list(tiny.model().trajectory(tiny.images(1)))) == 26
-    classifier = CCDM(UNet(tiny.unet_config()), PixelwiseClassifier(2))
-    noise, labels = (map_ for _, map_ in classifier.trajectory(tiny.images(1)))
-    assert not noise.any()
-    assert 0.2 < labels.double().mean() < 0.8  # drawn: a fresh network predicts 1/2, whose argmax is class 0
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8), (1, 2, 8, 8), (1, 3, 8, 8), (8,)])
@@ -199,16 +185,6 @@ def test_loss_without_keys_follows_the_seed_of_pytorch() -> None:
         losses.append(model.loss(images, labels).tolist())
     assert losses[0] == losses[1]
     assert losses[0] != losses[2] != losses[3]
-
-
-def test_loss_weights_pixels_by_their_class() -> None:
-    model, images, labels = tiny.model(num_classes=3), tiny.images(4), random_labels(4, 3)
-    each = [loss_of(model, images, labels, torch.arange(4), weights) for weights in torch.eye(3)]
-    assert torch.allclose(sum(each), loss_of(model, images, labels, torch.arange(4)), rtol=1e-5)
-    weighted = loss_of(model, images, labels, torch.arange(4), torch.tensor([2.0, 0.0, 0.5]))
-    assert torch.allclose(weighted, 2 * each[0] + 0.5 * each[2], rtol=1e-5)
-    void = torch.full_like(labels, 1)
-    assert (loss_of(model, images, void, torch.arange(4), torch.tensor([1.0, 0.0, 1.0])) == 0).all()
 
 
 def test_pixels_of_weight_zero_have_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,17 +74,6 @@ def test_loss_and_reverse_step_compile_without_graph_breaks() -> None:
         assert torch.equal(traced(), step())
 
 
-def test_checkpointing_gives_the_same_gradients() -> None:
-    gradients = []
-    for use_checkpoint in (False, True):
-        model = tiny.model()
-        model.network.use_checkpoint = use_checkpoint
-        labels = torch.zeros(2, tiny.SIDE, tiny.SIDE, dtype=torch.uint8)
-        model.loss(tiny.images(2), labels, torch.arange(2)).sum().backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-    torch.testing.assert_close(*gradients)
-
-
 def test_loss_and_samples_never_wait_for_the_device() -> None:
     """On the meta device, reading a value is an error."""
     model, meta = tiny.model().to("meta"), torch.device("meta")

@@ -35,21 +35,6 @@ def test_tiles_cover_the_image_fit_the_network_and_have_weights_that_sum_to_one(
     assert torch.allclose(total, torch.ones_like(total), rtol=0, atol=1e-14)
 
 
-def test_image_that_fits_is_one_tile() -> None:
-    assert Axis.cover(32, 32, 4).starts == Axis.cover(30, 32, 4).starts == (0,)
-    assert len(Axis.cover(33, 32, 4).starts) == 2
-    assert TileGrid.cover((32, 48), (32, 48), 4).is_image
-    assert not TileGrid.cover((32, 47), (32, 48), 4).is_image
-
-
-def test_border_of_a_tile_counts_only_at_the_border_of_the_image() -> None:
-    weights = Axis.cover(100, 32, 4).weights()
-    assert (weights[1:, :3] == 0).all()
-    assert (weights[:-1, -3:] == 0).all()
-    assert (weights[0, :3] == 1).all()
-    assert (weights[-1, -3:] == 1).all()
-
-
 class LocalNetwork(nn.Module):
     """Its receptive field is `reach` pixels and, as in strided networks, the block of 4 x 4 pixels around a pixel."""
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.unet import FeatureCondition, UNet, UNetConfig, get_network
+from models.unet import FeatureCondition, UNet, UNetConfig
 from tests import golden_rule
 from utils.errors import UserError
 
@@ -120,16 +120,6 @@ def test_other_sides_are_padded_by_the_border_and_cropped(height: int, width: in
     torch.testing.assert_close(logits, padded[..., :height, :width], rtol=0, atol=1e-6)
 
 
-def test_features_of_released_networks_join_at_blocks_10_and_11() -> None:
-    assert [index for index, joint in CITYSCAPES.joints().items() if joint.factor == 8] == [10, 11]
-    for target_layer in (10, 11):
-        with torch.device("meta"):
-            weights = UNet(changed(CITYSCAPES, feature=feature(384, 8, target_layer))).state_dict()
-        for block in (10, 11):
-            extra = 384 if block == target_layer else 0
-            assert len(weights[f"input_blocks.{block}.0.in_layers.0.weight"]) == 128 + extra
-
-
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
@@ -202,13 +192,6 @@ def test_a_process_with_another_state_adds_an_input_channel() -> None:
     assert logits.shape == (2, 3, 8, 8)
     assert torch.equal(network(x_t.to(torch.uint8), t, images), logits)
     assert float((network(torch.where(x_t == 2, 3, x_t), t, images) - logits).abs().max()) > 1e-3
-
-
-def test_get_network_takes_the_fields_of_the_config() -> None:
-    params = SMALL.model_dump(mode="json", exclude={"num_classes", "image_channels"})
-    assert get_network(3, 2, **params).config == SMALL
-    with pytest.raises(ValidationError, match="hyperspheres"):
-        get_network(3, 2, hyperspheres=4)
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 4])

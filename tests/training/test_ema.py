@@ -39,12 +39,6 @@ def test_weights_of_step_i_count_in_proportion_to_decay_to_the_power_of_their_ag
         assert average == pytest.approx(expected, abs=1e-12)
 
 
-def test_decay_matters_in_a_short_training() -> None:
-    weights = [float(step) for step in range(100)]
-    assert averages(0.9, weights)[-1] == pytest.approx(99 - 9, abs=0.1)  # mean age: decay / (1 - decay)
-    assert averages(0.9999, weights)[-1] == pytest.approx(99 / 2, abs=0.2)  # almost the plain mean
-
-
 def test_skipped_steps_change_neither_the_average_nor_later_ones() -> None:
     undisturbed = averages(0.8, [1.0, 2.0, 3.0])
     disturbed = averages(0.8, [0.0, 1.0, 7.0, 2.0, 3.0], [SKIP, TAKE, SKIP, TAKE, TAKE])

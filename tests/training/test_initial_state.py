@@ -12,7 +12,7 @@ from datasets import synthetic
 from tests import tiny
 from tests.conftest import UserModule
 from tests.tiny import same
-from tests.trainings import StoppedError, Train, start_training, stop_at
+from tests.trainings import Train, interrupted, start_training
 
 SAME_DATA = """
 from datasets.synthetic import get_dataset as whole
@@ -28,10 +28,7 @@ OTHER_NETWORK = "network_params={channel_mult: [1, 1], dropout: 0.1}"
 @pytest.fixture
 def half(train: Train, tmp_path: Path) -> Path:
     """The last checkpoint of a training that was interrupted after its validation at step 4."""
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 5)
-        with pytest.raises(StoppedError):
-            train("half")
+    interrupted(train, 5, "half")
     return tmp_path / "half" / "last.pt"
 
 
@@ -172,10 +169,7 @@ def test_network_is_that_of_the_checkpoint_apart_from_dropout(train: Train, tmp_
 def test_initialised_training_resumes_from_its_own_folder(half: Path, train: Train) -> None:
     changes = [f"init_from={half}", "load_from=auto", OTHER_NETWORK]
     whole = train("whole", *changes)
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 6)
-        with pytest.raises(StoppedError):
-            train("parts", *changes)
+    interrupted(train, 6, "parts", *changes)
     parts: dict[str, Any] = train("parts", *changes)
     assert all(same(parts[name], whole[name]) for name in ("step", "model", "average", "num_averaged", "optimizer"))
 

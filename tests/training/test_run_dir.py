@@ -27,13 +27,6 @@ def test_existing_folder_keeps_its_files(tmp_path: Path) -> None:
     assert (tmp_path / "note.txt").read_text() == "keep me"
 
 
-@pytest.mark.parametrize("below", ["", "/deeper"])
-def test_folder_that_cannot_be_made_is_a_user_error(tmp_path: Path, below: str) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file.*cannot be made"):
-        make_run_dir(f"{tmp_path}/file{below}", "")
-
-
 def test_lock_excludes_other_processes_until_its_process_is_killed(tmp_path: Path) -> None:
     source = f"""
 import os, pathlib, time

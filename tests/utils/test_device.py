@@ -7,17 +7,6 @@ from utils.device import choose_device
 from utils.errors import UserError
 
 
-def test_auto_takes_cuda_where_there_is_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert choose_device("auto").type == "cuda"
-
-
-def test_auto_takes_the_cpu_where_there_is_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
-
-
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:one", "meta", "cuda:2", "cuda:99"])
 def test_devices_that_are_not_there_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -25,6 +14,13 @@ def test_devices_that_are_not_there_are_refused(name: str, monkeypatch: pytest.M
         choose_device(name)
 
 
-def test_a_device_by_number_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_device("cuda:1") == torch.device("cuda", 1)
+@pytest.mark.parametrize(
+    ("name", "devices", "expected"),
+    [("auto", 1, "cuda"), ("auto", 0, "cpu"), ("cpu", 1, "cpu"), ("cuda:1", 2, "cuda:1")],
+)
+def test_device_is_the_one_named_and_by_default_a_gpu_if_there_is_one(
+    name: str, devices: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    assert str(choose_device(name)).removesuffix(":0") == expected

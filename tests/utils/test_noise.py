@@ -165,13 +165,6 @@ def test_rare_events_keep_their_frequency() -> None:
         assert abs(int((u > 1 - probability).sum()) - expected) < 4 * math.sqrt(expected) + 1
 
 
-@per_keys
-def test_exponentials_are_exponential(keys: Tensor) -> None:
-    for x in exponential(keys, (N,)):
-        assert stats.kstest(x.double().numpy(), "expon").pvalue > FINE
-        assert bool((x > 0).all())
-
-
 def test_small_exponentials_are_as_precise_as_large_ones() -> None:
     """The smallest decide between rare classes: below 1e-3 they are uniform to first order, without steps."""
     key = derive_key("race", torch.arange(4))
