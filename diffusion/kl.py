@@ -33,7 +33,17 @@ class Kernel(NamedTuple):
         return self.keep + self.other
 
 
-class PosteriorKL(torch.autograd.Function):
+class _WithGradient(torch.autograd.Function):
+    """A function whose `forward` has saved its gradient with respect to the first of seven arguments."""
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad, None, None, None, None, None, None
+
+
+class PosteriorKL(_WithGradient):
     """KL( q(x_s | x_t, x_0) || p(x_s | x_t) ) per pixel, differentiable once with respect to the logits.
 
     Arguments of `apply`: logits (B x C x H x W); x_t and x_0 (int64, B x 1 x H x W); whether s = 0, where the
@@ -77,14 +87,8 @@ class PosteriorKL(torch.autograd.Function):
         ctx.save_for_backward(gradient)
         return kl
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None, None, None, None, None
 
-
-class SoftPosteriorKL(torch.autograd.Function):
+class SoftPosteriorKL(_WithGradient):
     """`PosteriorKL` for a distribution over x_0 instead of a single label map: KL( q(x_s | x_t) || p(x_s | x_t) ).
 
     Both sides have the form of p above, so that with v_c = r_c / D_c for the target probabilities r,
@@ -113,12 +117,6 @@ class SoftPosteriorKL(torch.autograd.Function):
         spread = past.other * ratio.sum(1, keepdim=True)
         ctx.save_for_backward(p.sub_(torch.where(is_last, target, ratio.mul_(past.keep).add_(spread).mul_(w))))
         return kl
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None, None, None, None, None
 
 
 class BinaryPosteriorKL(torch.autograd.Function):
