@@ -146,7 +146,7 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
                 elif settings.checkpoint_freq is not None and state.step % settings.checkpoint_freq == 0:
                     state.save(folder / LAST)
                 stop.check()
-            LOGGER.info("after %d steps, %s", state.step, validation.table(state.average.model))
+            LOGGER.info("finished; ddpm_eval.py evaluates the checkpoints in %s", folder)
         except StopRequestedError:
             state.save(folder / LAST)
             LOGGER.info("stopped after step %d of %d; load_from: auto resumes", state.step, total_steps)
@@ -162,16 +162,17 @@ def train_step(
     torch.manual_seed(seed_from("dropout", settings.seed, state.step, rank()))
     state.model.train()
 
-    # Noise is a function of the keys, so of seed, epoch and image; times may depend on the whole batch
-    device, batch_size = state.model.device, settings.batch_size
-    keys = derive_key("training", settings.seed, batch.epochs, batch.indices)
+    # Noise is a function of the keys, so of seed, epoch, image and draw; times may depend on the whole batch
+    device, batch_size, draws = state.model.device, settings.batch_size, torch.arange(settings.draws_per_image)
+    keys = derive_key("training", settings.seed, batch.epochs, batch.indices)[:, None]
+    keys = keys if len(draws) == 1 else derive_key(keys, draws)
+    rater = (batch.rater[:, None] + draws) % batch.present.sum(1, keepdim=True)
     images, labels, present, rater, keys = (
-        tensor.to(device, non_blocking=True)
-        for tensor in (batch.images, batch.labels, batch.present, batch.rater, keys)
+        tensor.to(device, non_blocking=True) for tensor in (batch.images, batch.labels, batch.present, rater, keys)
     )
-    positions = torch.arange(batch_size, device=device)[shard()]
+    positions = (torch.arange(batch_size)[shard(), None] + batch_size * draws).to(device)
     step_key = derive_key("times", settings.seed, state.step).to(device)
-    times, weights = state.times.draw(keys, step_key, positions, batch_size)
+    times, weights = state.times.draw(keys, step_key, positions, batch_size * len(draws))
     losses, loss = [], torch.zeros((), device=device)
     state.optimizer.zero_grad()
     parts = (x.chunk(settings.gradient_accumulation) for x in (images, labels, keys, times, present, rater, weights))
@@ -179,7 +180,7 @@ def train_step(
         part_losses = state.model.loss(
             images, labels, keys, class_weights, config=settings.loss, t=t, present=present, rater=rater
         )
-        part_loss = (weight * part_losses).sum() / batch_size
+        part_loss = (weight * part_losses).sum() / (batch_size * len(draws))
         part_loss.backward()
         loss += part_loss.detach()
         losses.append(part_losses.detach())

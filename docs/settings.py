@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from diffusion import UniformConfig
 from evaluation.settings import EvalSettings
-from models import UNetConfig
+from models import TwoStageConfig, UNetConfig
 from training.model import DERIVED
 from training.settings import TrainSettings
 
@@ -49,6 +49,7 @@ def reference() -> str:
     sections = {
         "ddpm_train.py": rows(TrainSettings),
         "network_params of models.unet": rows(UNetConfig, "network_params.", skip=DERIVED),
+        "network_params of models.two_stage": rows(TwoStageConfig, "network_params.", skip=DERIVED),
         "process_params of diffusion.uniform": rows(UniformConfig, "process_params."),
         "ddpm_eval.py": rows(EvalSettings),
     }

@@ -3,6 +3,7 @@
 from models.build import ModelConfig, Part, build_network, build_process
 from models.ccdm import CCDM, SampleChunk, Samples
 from models.dino import DinoEncoder, Encoder, EncoderConfig, FrozenEncoder
+from models.two_stage import TwoStage, TwoStageConfig
 from models.unet import FeatureCondition, UNet, UNetConfig
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Part",
     "SampleChunk",
     "Samples",
+    "TwoStage",
+    "TwoStageConfig",
     "UNet",
     "UNetConfig",
     "build_network",

@@ -12,7 +12,7 @@ from utils.config import Config
 from utils.errors import UserError
 from utils.modules import call, import_module
 
-NETWORKS = ("models.unet",)
+NETWORKS = ("models.unet", "models.two_stage")
 PROCESSES = ("diffusion.uniform", "diffusion.classifier")
 
 

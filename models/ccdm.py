@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,14 @@ from diffusion.objective import LossConfig, training_loss, uniform_times
 from diffusion.process import Process
 from diffusion.samplers import Denoiser, SamplingConfig, Step, prior_sample, reverse_process
 from models.chunking import default_chunk_size, run_in_chunks
-from models.dino import Encoder
+from models.dino import Encoder, check_encoder
 from models.tiling import TiledNetwork, TileGrid
-from models.unet import UNet
 from utils.errors import UserError
 from utils.noise import derive_key, image_keys
 
 DEFAULT_SAMPLING, DEFAULT_LOSS = SamplingConfig(), LossConfig()
+
+TensorOrNone = TypeVar("TensorOrNone", Tensor, "Tensor | None")
 
 
 class Samples(NamedTuple):
@@ -53,8 +54,9 @@ class CCDM(nn.Module):
     """A conditional categorical diffusion model: p(label map | image) (Zbinden et al., ICCV 2023).
 
     Args:
-        network: maps x_t (B x H x W), t (B), images and, if there is an encoder, its features to logits (B x C x H x
-            W). Its attribute `stride` (1 if missing) is the multiple to which sides of tiles are rounded.
+        network: maps x_t (B x H x W), t (B), images and, if there are any, their features to logits (B x C x H x W).
+            Features are those of `encoder`, or of the network's method `encode` if it has one; they are computed once
+            per image. Its attribute `stride` (1 if missing) is the multiple to which sides of tiles are rounded.
         process: the diffusion process.
         encoder: computes features of the images as a second condition.
 
@@ -64,7 +66,7 @@ class CCDM(nn.Module):
 
     def __init__(self, network: nn.Module, process: Process, encoder: Encoder | None = None) -> None:
         super().__init__()
-        _check_encoder(network, encoder)
+        check_encoder(network, encoder)
         self.network, self.process, self.encoder = network, process, encoder
         self.precision = torch.float32
 
@@ -81,19 +83,15 @@ class CCDM(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, images: Tensor, features: Tensor | None = None) -> Tensor:
         """Logits of p(x_0 | x_t, image): B x C x H x W. `features` are computed if they are not given."""
-        inputs: tuple[Tensor, ...] = (x_t, t, images)
-        if self.encoder is not None:
-            inputs += (self.encoder(images) if features is None else features,)
-        if self.precision == torch.float32:
-            logits = self.network(*inputs)
-        else:
-            with torch.autocast(images.device.type, self.precision):
-                logits = self.network(*inputs)
+        features = self.features(images) if features is None else features
+        with self._autocast():
+            logits = self.network(x_t, t, images, *([] if features is None else [features]))
         return self.process.evidence(logits, x_t, t)
 
     def features(self, images: Tensor) -> Tensor | None:
-        """The second condition of images, B x channels x H / stride x W / stride; None without an encoder."""
-        return None if self.encoder is None else self.encoder(images)
+        """What encoder or network compute from images alone: B x channels x H / stride x W / stride, or None."""
+        encode = self._encode
+        return None if encode is None else encode(images)
 
     def loss(
         self,
@@ -109,26 +107,33 @@ class CCDM(nn.Module):
     ) -> Tensor:
         """The training loss of every image, in nats, shape B; see `diffusion.objective.training_loss`.
 
+        With keys of shape B x K, the loss of K draws of noise, time and rater for every image, shape B x K, for which
+        the features of an image are computed once.
+
         Args:
             images: B x channels x H x W.
             labels: label maps, integer, B x H x W, or B x A x H x W of A raters.
-            keys: int64 of shape B, of which time and noise are functions; fresh ones from PyTorch's generator if None.
+            keys: int64, B or B x K, of which time and noise are functions; fresh ones from PyTorch's generator if None.
             class_weights: C weights by the class of x_0; 0 excludes a class (void).
             config: what is minimised.
-            t: times 1 .. T, B; uniform if None.
+            t: times 1 .. T, of the shape of `keys`; uniform if None.
             present: B x A, bool, which raters labelled an image.
-            rater: the rater that x_t is drawn from, int64, B; the first by default.
+            rater: the rater that x_t is drawn from, int64, of the shape of `keys`; the first by default.
         """
         if keys is None:
             keys = torch.randint(2**63 - 1, (len(images),), device=images.device)
-        if t is None:
-            t = uniform_times(self.process, keys)
+        features, shape, keys = self.features(images), keys.shape, keys.flatten()
+        t = uniform_times(self.process, keys) if t is None else t.flatten()
+        rater = None if rater is None else rater.flatten()
+        draws = len(keys) // len(images)
+        images, labels = _repeat(images, draws), _repeat(labels, draws)
+        features, present = _repeat(features, draws), _repeat(present, draws)
 
         def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-            return self(x_t, t, images)
+            return self(x_t, t, images, features)
 
         options = {"present": present, "rater": rater, "class_weights": class_weights}
-        return training_loss(self.process, denoiser, labels, keys, t, config, **options)
+        return training_loss(self.process, denoiser, labels, keys, t, config, **options).view(shape)
 
     @torch.no_grad()
     def sample(
@@ -236,7 +241,7 @@ class CCDM(nn.Module):
             grid = TileGrid.cover(_size(images), tile, self.side_multiple)
             if len(grid) > 1 or (self.encoder is not None and not grid.is_image):
                 chunk_size = _chunk_size(grid.tile, images.device, max_batch_size, tile)
-                return TiledNetwork(self, self.encoder, images, grid, chunk_size).denoiser
+                return TiledNetwork(self, self._encode, images, grid, chunk_size).denoiser
         features = self.features(images)
 
         def denoiser(image_index: Tensor) -> Denoiser:
@@ -244,6 +249,15 @@ class CCDM(nn.Module):
             return lambda x_t, t: self(x_t, t, *condition)
 
         return denoiser
+
+    @property
+    def _encode(self) -> Callable[[Tensor], Tensor] | None:
+        """Computes features; None if there are none."""
+        encode: Callable[[Tensor], Tensor] | None = getattr(self.network, "encode", None)
+        return self.encoder if self.encoder is not None or encode is None else self._autocast()(encode)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     def _on_device(self, images: Tensor) -> Tensor:
         if images.dim() != 4:
@@ -262,6 +276,13 @@ def _check_numbers(**numbers: int | None) -> None:
             raise UserError(f"{name} is {number}; it must be at least 1")
 
 
+def _repeat(tensor: TensorOrNone, draws: int) -> TensorOrNone:
+    """Repeat the values of every image `draws` times in a row."""
+    if tensor is None or draws == 1:
+        return tensor
+    return tensor.repeat_interleave(draws, 0)
+
+
 def _size(images: Tensor) -> tuple[int, int]:
     return images.shape[-2], images.shape[-1]
 
@@ -274,24 +295,3 @@ def _chunk_size(
     if max_batch_size is None:
         return default
     return max_batch_size if tile is None else min(max_batch_size, default)
-
-
-def _check_encoder(network: nn.Module, encoder: Encoder | None) -> None:
-    """Refuse a U-Net and an encoder that do not fit together; other networks are not known well enough."""
-    if not isinstance(network, UNet):
-        return
-    feature = network.config.feature
-    if (feature is None) != (encoder is None):
-        raise UserError("features need both an encoder and a network with a feature condition; one of them is missing")
-    if feature is None or encoder is None:
-        return
-    made = encoder.config.architecture.channels, encoder.config.output_stride
-    if made != (feature.channels, feature.output_stride):
-        raise UserError(
-            f"the network expects {feature.channels} feature channels at stride {feature.output_stride}, but "
-            f"{encoder.config.model} has {made[0]} at stride {made[1]}"
-        )
-    if network.config.image_channels != 3:
-        raise UserError(
-            f"{encoder.config.model} expects images of 3 channels, but the network has {network.config.image_channels}"
-        )

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from models.unet import UNet
 from utils.config import Config, Positive, choice_of
 from utils.errors import UserError
 
@@ -171,3 +172,30 @@ class FrozenEncoder:
 
 
 Encoder = DinoEncoder | FrozenEncoder
+
+
+def check_encoder(network: nn.Module, encoder: Encoder | None) -> None:
+    """Refuse a network and an encoder that do not fit together; of others than U-Nets too little is known.
+
+    Raises:
+        UserError: saying what does not fit.
+    """
+    if encoder is not None and hasattr(network, "encode"):
+        raise UserError("the network computes features itself; it cannot have an encoder, too")
+    if not isinstance(network, UNet):
+        return
+    feature = network.config.feature
+    if (feature is None) != (encoder is None):
+        raise UserError("features need both an encoder and a network with a feature condition; one of them is missing")
+    if feature is None or encoder is None:
+        return
+    made = encoder.config.architecture.channels, encoder.config.output_stride
+    if made != (feature.channels, feature.output_stride):
+        raise UserError(
+            f"the network expects {feature.channels} feature channels at stride {feature.output_stride}, but "
+            f"{encoder.config.model} has {made[0]} at stride {made[1]}"
+        )
+    if network.config.image_channels != 3:
+        raise UserError(
+            f"{encoder.config.model} expects images of 3 channels, but the network has {network.config.image_channels}"
+        )

@@ -18,7 +18,7 @@ from models.layers import (
     time_embedding,
     zero_init,
 )
-from utils.config import Config, Positive
+from utils.config import Config, NonNegative, Positive
 from utils.errors import UserError
 
 Levels = Annotated[tuple[Positive, ...], Field(strict=False)]
@@ -44,7 +44,7 @@ class UNetConfig(Config):
 
     num_classes: int = Field(description="C, the number of logits per pixel")
     image_channels: Positive = Field(1, description="channels of the image")
-    num_states: Positive | None = Field(None, description="one-hot channels of x_t; `null`: num_classes")
+    num_states: NonNegative | None = Field(None, description="one-hot channels of x_t; `null`: num_classes")
     base_channels: Annotated[int, Field(ge=32, multiple_of=32)] = Field(32, description="channels of the first level")
     channel_mult: Levels = Field((1, 2, 2, 4, 5), min_length=1, description="channels of each level / base_channels")
     attention_resolutions: Levels = Field((32, 16, 8), description="downsampling factors with attention")
@@ -105,9 +105,14 @@ class UNetConfig(Config):
         return self.patch_size << (len(self.channel_mult) - 1)
 
     @property
+    def state_channels(self) -> int:
+        """One-hot channels of x_t."""
+        return self.num_classes if self.num_states is None else self.num_states
+
+    @property
     def input_channels(self) -> int:
         """Channels of the first convolution's input: one-hot label map and image, for every pixel of a patch."""
-        return ((self.num_states or self.num_classes) + self.image_channels) * self.patch_size**2
+        return (self.state_channels + self.image_channels) * self.patch_size**2
 
 
 class UNet(nn.Module):
@@ -168,7 +173,7 @@ class UNet(nn.Module):
         """
         self._check(images, features)
         embedding = self.time_embed(time_embedding(t, self.config.base_channels).to(images.dtype))
-        states = torch.arange(self.config.num_states or self.config.num_classes, dtype=x_t.dtype, device=x_t.device)
+        states = torch.arange(self.config.state_channels, dtype=x_t.dtype, device=x_t.device)
         one_hot = (x_t[:, None] == states[:, None, None]).to(images.dtype)
         height, width = x_t.shape[-2:]
         stride = self.config.stride

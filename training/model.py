@@ -63,9 +63,11 @@ def create_model(settings: TrainSettings, config: ModelConfig, checkpoint: Conte
     process = build_process(config.process)
     network = build_network(config.network, process)
     if settings.use_checkpoint:
-        if not hasattr(network, "use_checkpoint"):
+        parts = [module for module in network.modules() if hasattr(module, "use_checkpoint")]
+        if not parts:
             raise UserError(f"use_checkpoint: the network of {settings.network} does not support it")
-        network.use_checkpoint = True  # type: ignore[assignment]
+        for part in parts:
+            part.use_checkpoint = True  # type: ignore[assignment]
     return CCDM(network, process, encoder)
 
 

@@ -59,6 +59,9 @@ class TrainSettings(RuntimeOptions):
     mp_loaders: NonNegative = Field(2, description="worker processes that load data")
 
     batch_size: Positive = Field(64, description="images per step, over all processes")
+    draws_per_image: Positive = Field(
+        1, description="draws of noise, time and rater of every image in a step, which share the features of the image"
+    )
     gradient_accumulation: Positive = Field(1, description="parts in which a batch is computed, to save memory")
     use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
     train_for: Duration = Field("2000 epochs", description="length of the training in epochs, images or steps")

@@ -24,17 +24,18 @@ class UniformTimes:
         """Draw a time for each image of (a share of) a batch.
 
         Args:
-            keys: int64, B, one per image.
+            keys: int64, B x K, one per image and draw.
             step_key: int64, a scalar, the same for the whole batch.
-            positions: int64, B, of the images in the whole batch of `batch_size`.
+            positions: int64, B x K, in the whole batch of `batch_size` images x draws.
 
         Returns:
-            Times 1 .. T, int64, B, and the weight of each loss, B.
+            Times 1 .. T, int64, B x K, and the weight of each loss, B x K.
         """
-        return uniform_times(self.process, keys), torch.ones(len(keys), device=keys.device)
+        t = uniform_times(self.process, keys.flatten()).view(keys.shape)
+        return t, torch.ones(keys.shape, device=keys.device)
 
     def update(self, t: Tensor, losses: Tensor) -> None:
-        """Learn from the unweighted losses (B) of this rank at times t (B); all ranks have to call this together."""
+        """Learn from the unweighted losses of this rank at times t (B x K); all ranks have to call this together."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep."""
@@ -54,7 +55,7 @@ class StratifiedTimes(UniformTimes):
     def draw(self, keys: Tensor, step_key: Tensor, positions: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
         """See `UniformTimes.draw`."""
         t = 1 + (self._strata(step_key, positions, batch_size) * self.process.time_steps).long()
-        return t, torch.ones(len(keys), device=keys.device)
+        return t, torch.ones(keys.shape, device=keys.device)
 
     @staticmethod
     def _strata(step_key: Tensor, positions: Tensor, batch_size: int) -> Tensor:
@@ -93,7 +94,7 @@ class ImportanceTimes(StratifiedTimes):
 
     def update(self, t: Tensor, losses: Tensor) -> None:
         """See `UniformTimes.update`."""
-        index, squares = t - 1, losses.double().square()
+        index, squares = t.flatten() - 1, losses.flatten().double().square()
         count = torch.zeros_like(self.seen).index_add_(0, index, torch.ones_like(squares))
         mean = torch.zeros_like(self.seen).index_add_(0, index, squares)
         all_reduce_sum([count, mean])

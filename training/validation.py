@@ -6,7 +6,7 @@ from pathlib import Path
 from checkpoints.files import LAST
 from datasets import AnnotatedDataset
 from datasets.loading import evenly_spaced_indices
-from evaluation.evaluate import baselines, score, score_model
+from evaluation.evaluate import score_model
 from evaluation.image_metrics import METRICS
 from evaluation.panels import sample_panel
 from evaluation.predictors import model_samples
@@ -49,7 +49,12 @@ class Validation:
 
     def run(self, state: TrainState) -> None:
         """Score the averaged model on a fixed subset; save the checkpoint, also as one of the best if it is."""
-        result = self._score(state.average.model, self.settings.dataset_val_max_size)
+        settings = self.settings
+        result = score_model(
+            state.average.model, self.data, evenly_spaced_indices(len(self.data), settings.dataset_val_max_size),
+            [settings.num_samples], settings.sampling, settings.seed, max_batch_size=settings.max_batch_size,
+            before_batch=self.before_batch,
+        )  # fmt: skip
         state.validated = state.step
         for name, better in result.headline_metrics:
             value = result.mean(name, result.num_samples[-1])
@@ -59,24 +64,8 @@ class Validation:
                 state.save(self.folder / f"best_{name}.pt")
         state.save(self.folder / LAST)
         LOGGER.info("step %d: %s  on %d validation images", state.step, _headline(result), len(result.images))
-        if self.settings.n_validation_images > 0 and is_main():
+        if settings.n_validation_images > 0 and is_main():
             self.board.add_figure("val/samples", self._panel(state.average.model), state.step)
-
-    def table(self, model: CCDM) -> str:
-        """The scores of the model and the baselines on the whole split."""
-        results = {"model": self._score(model, None)}
-        indices, num_samples = evenly_spaced_indices(len(self.data), None), self.settings.num_samples
-        for name, predictor in baselines(self.data, num_samples).items():
-            results[name] = score(predictor, self.data, indices, [num_samples], before_batch=self.before_batch)
-        lines = [f"  {name:14s} {_headline(result)}" for name, result in results.items()]
-        return "\n".join([f"validation split, all {len(self.data)} images:", *lines])
-
-    def _score(self, model: CCDM, limit: int | None) -> Result:
-        settings = self.settings
-        return score_model(
-            model, self.data, evenly_spaced_indices(len(self.data), limit), [settings.num_samples], settings.sampling,
-            settings.seed, max_batch_size=settings.max_batch_size, before_batch=self.before_batch,
-        )  # fmt: skip
 
     def _panel(self, model: CCDM) -> object:
         settings = self.settings
