@@ -68,13 +68,14 @@ def run(folder: Path, changes: Sequence[str]) -> Run:
     Raises:
         UserError: if one of the scripts fails.
     """
-    results, minutes = folder / "evaluation_test" / "per_image.csv", folder / "minutes.txt"
+    results, minutes = folder / "evaluation_val" / "per_image.csv", folder / "minutes.txt"
     if not minutes.exists():
         start = time.perf_counter()
         _script("ddpm_train.py", f"output_path={folder}", "load_from=auto", *changes)
         write_text(minutes, f"{(time.perf_counter() - start) / 60:.2f}\n")
     if not results.exists():
-        _script("ddpm_eval.py", f"load_from={folder}/best_ged.pt", "n_validation_images=0")
+        checkpoint = f"load_from={folder}/best_ged.pt"
+        _script("ddpm_eval.py", checkpoint, "dataset_split=val", "sampling.steps=10", "n_validation_images=0")
     with results.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["predictor"] == "model"]
     return Run(np.array([[float(row[name]) for row in rows] for name in METRICS]), float(minutes.read_text()))

@@ -23,6 +23,7 @@ FORMAT_VERSION = 2
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
 
+_ROOT = Path(__file__).resolve().parents[1]
 _KIND = "ccdm"
 _REQUIRED = ("settings", "network", "process", "model", "average", "step")
 
@@ -135,14 +136,18 @@ def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
 
 
 def find_checkpoint(pattern: str) -> Path:
-    """The file with that name, or the newest file that matches the pattern. Raises UserError if there is none."""
+    """The file with that name, or the newest file that matches the pattern. `weights/NAME` names the weights that come
+    with this software. Raises UserError if there is none."""
     path = expand_path(pattern)
+    shipped = _ROOT / f"{pattern}.pt"
+    if shipped.parent == _ROOT / "weights" and shipped.is_file():
+        return shipped
     if path.exists() or not any(sign in pattern for sign in "*?["):
         return path
     anchor = Path(path.anchor)
     matches = list(anchor.glob(str(path.relative_to(anchor))) if path.is_absolute() else Path().glob(str(path)))
     if not matches:
-        raise UserError(f"load_from: no checkpoint matches {pattern}; train one with ddpm_train.py, or name a file")
+        raise UserError(f"no checkpoint matches {pattern}; train one with ddpm_train.py, or name a file")
     return max(matches, key=lambda match: match.stat().st_mtime)
 
 

@@ -1,7 +1,9 @@
 """CCDM: a network and a diffusion process, with the two operations that users call: `loss` and `sample`."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -11,7 +13,7 @@ from diffusion.likelihood import bits_per_pixel
 from diffusion.objective import LossConfig, training_loss, uniform_times
 from diffusion.process import Process
 from diffusion.samplers import Denoiser, SamplingConfig, Step, prior_sample, reverse_process
-from models.chunking import default_chunk_size, run_in_chunks
+from models.chunking import chunk_size, run_in_chunks
 from models.dino import Encoder, check_encoder
 from models.tiling import TiledNetwork, TileGrid
 from utils.errors import UserError
@@ -129,11 +131,11 @@ class CCDM(nn.Module):
         images, labels = _repeat(images, draws), _repeat(labels, draws)
         features, present = _repeat(features, draws), _repeat(present, draws)
 
-        def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-            return self(x_t, t, images, features)
-
-        options = {"present": present, "rater": rater, "class_weights": class_weights}
-        return training_loss(self.process, denoiser, labels, keys, t, config, **options).view(shape)
+        losses = training_loss(
+            self.process, lambda x_t, t: self(x_t, t, images, features), labels, keys, t, config,
+            present=present, rater=rater, class_weights=class_weights,
+        )  # fmt: skip
+        return losses.view(shape)
 
     @torch.no_grad()
     def sample(
@@ -207,8 +209,8 @@ class CCDM(nn.Module):
                 last: Step = step
             return SampleChunk(image_index, pairs % num_samples, last.x_s, last.probabilities[:, :num_classes])
 
-        chunk_size = _chunk_size(_size(images), images.device, max_batch_size, tile)
-        yield from run_in_chunks(run, torch.arange(len(sample_keys), device=images.device), chunk_size)
+        size = chunk_size(_size(images), images.device, max_batch_size, tile)
+        yield from run_in_chunks(run, torch.arange(len(sample_keys), device=images.device), size)
 
     @torch.no_grad()
     def trajectory(
@@ -240,8 +242,8 @@ class CCDM(nn.Module):
         if tile is not None:
             grid = TileGrid.cover(_size(images), tile, self.side_multiple)
             if len(grid) > 1 or (self.encoder is not None and not grid.is_image):
-                chunk_size = _chunk_size(grid.tile, images.device, max_batch_size, tile)
-                return TiledNetwork(self, self._encode, images, grid, chunk_size).denoiser
+                size = chunk_size(grid.tile, images.device, max_batch_size, tile)
+                return TiledNetwork(self, self._encode, images, grid, size).denoiser
         features = self.features(images)
 
         def denoiser(image_index: Tensor) -> Denoiser:
@@ -254,10 +256,18 @@ class CCDM(nn.Module):
     def _encode(self) -> Callable[[Tensor], Tensor] | None:
         """Computes features; None if there are none."""
         encode: Callable[[Tensor], Tensor] | None = getattr(self.network, "encode", None)
-        return self.encoder if self.encoder is not None or encode is None else self._autocast()(encode)
+        if self.encoder is not None or encode is None:
+            return self.encoder
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        def with_precision(images: Tensor) -> Tensor:
+            with self._autocast():
+                return encode(images)
+
+        return with_precision
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        lower = self.precision != torch.float32
+        return torch.autocast(self.device.type, self.precision) if lower else contextlib.nullcontext()
 
     def _on_device(self, images: Tensor) -> Tensor:
         if images.dim() != 4:
@@ -285,13 +295,3 @@ def _repeat(tensor: TensorOrNone, draws: int) -> TensorOrNone:
 
 def _size(images: Tensor) -> tuple[int, int]:
     return images.shape[-2], images.shape[-1]
-
-
-def _chunk_size(
-    size: tuple[int, int], device: torch.device, max_batch_size: int | None, tile: tuple[int, int] | None
-) -> int:
-    """Label maps of a size per chunk. Those of images with tiles can be large, so that the default remains a bound."""
-    default = default_chunk_size(*size, device)
-    if max_batch_size is None:
-        return default
-    return max_batch_size if tile is None else min(max_batch_size, default)

@@ -18,6 +18,16 @@ def default_chunk_size(height: int, width: int, device: torch.device) -> int:
     return max(1, _PIXELS.get(device.type, _PIXELS["cpu"]) // (height * width))
 
 
+def chunk_size(
+    size: tuple[int, int], device: torch.device, max_batch_size: int | None, tile: tuple[int, int] | None
+) -> int:
+    """Label maps of a size per chunk. Those of images with tiles can be large, so that the default remains a bound."""
+    default = default_chunk_size(*size, device)
+    if max_batch_size is None:
+        return default
+    return max_batch_size if tile is None else min(max_batch_size, default)
+
+
 def run_in_chunks(run: Callable[[Tensor], Result], items: Tensor, size: int) -> Iterator[Result]:
     """Call `run` with `size` items at a time, and with half as many whenever the device runs out of memory."""
     while len(items) > 0:

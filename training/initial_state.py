@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from checkpoints.files import newest_intact
+from checkpoints.files import find_checkpoint, newest_intact
 from checkpoints.model import model_config as config_from_checkpoint
 from checkpoints.official import load_model_file
 from datasets import AnnotatedDataset
@@ -43,9 +43,10 @@ def resolve_checkpoint(settings: TrainSettings, folder: Path, data: AnnotatedDat
     if load_from == "auto":
         newest = broadcast_from_main(lambda: newest_intact(folder))
         load_from = None if newest is None else str(newest)
-    path = load_from or settings.init_from
-    if path is None:
+    named = load_from or settings.init_from
+    if named is None:
         return InitialState(settings)
+    path = str(find_checkpoint(named))
     checkpoint = load_model_file(path)
     with corrupt_file_as_user_error(path):
         config = config_from_checkpoint(checkpoint)
