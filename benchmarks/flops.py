@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in names:
         workload, cost = WORKLOADS[name], cost_of(WORKLOADS[name])
-        giga = " | ".join(f"{value / 1e9:.4g}" for value in (cost.call, cost.training, cost.sampling))
+        giga = " | ".join(_giga(value) for value in (cost.call, cost.training, cost.sampling))
         memory = "-" if cost.memory is None else f"{cost.memory / 2**20:.0f} MiB"
         size = f"{workload.height} x {workload.width}"
         print(f"| {name} | {size} | {cost.parameters / 1e6:.2f} M | {giga} | {memory} |", flush=True)
@@ -64,6 +64,10 @@ def cost_of(workload: Workload) -> Cost:
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     sampling = encoding + NUM_SAMPLES * DEFAULT_STEPS * call
     return Cost(parameters, call, _operations(train), sampling, peak_memory(train, CPU))
+
+
+def _giga(value: int) -> str:
+    return f"{value / 1e9:,.0f}" if value >= 1e11 else f"{value / 1e9:.3g}"
 
 
 def _operations(run: Callable[[], object]) -> int:

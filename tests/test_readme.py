@@ -41,7 +41,13 @@ def commands(document: str) -> list[str]:
     return [line.partition("  #")[0].strip() for line in lines if line.strip()]
 
 
+def script_commands(script: Path) -> list[str]:
+    """The Python commands of a shell script."""
+    return re.findall(r"^python .*", script.read_text().replace("\\\n", " "), re.MULTILINE)
+
+
 COMMANDS = list(dict.fromkeys(command for document in DOCUMENTS for command in commands(document)))
+COMMANDS += [command for script in sorted((tiny.ROOT / "runs").glob("*.sh")) for command in script_commands(script)]
 
 
 def check_training(arguments: Sequence[str]) -> None:
