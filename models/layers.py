@@ -82,12 +82,13 @@ class AttentionBlock(nn.Module):
         self.proj_out = zero_init(nn.Conv1d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        pixels = x.flatten(2)
-        qkv = self.qkv(self.norm(pixels)).unflatten(1, (self.num_heads, 3, -1)).transpose(-1, -2)
-        q, k, v = qkv.contiguous().unbind(2)  # non-contiguous q, k, v make the CPU SDPA fall back to the math kernel
-        h = F.scaled_dot_product_attention(q, k, v)
-        h = self.proj_out(h.transpose(-1, -2).flatten(1, 2))
-        return x + h.view_as(x)
+        pixels = self.norm(x).flatten(2).transpose(1, 2)
+        qkv = F.linear(pixels, self.qkv.weight[..., 0], self.qkv.bias).unflatten(2, (self.num_heads, 3, -1))
+        # non-contiguous q, k, v make the CPU SDPA fall back to the math kernel
+        q, k, v = qkv.permute(3, 0, 2, 1, 4).contiguous()
+        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        h = F.linear(h, self.proj_out.weight[..., 0], self.proj_out.bias)
+        return x + h.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class Downsample(nn.Module):
