@@ -58,7 +58,8 @@ class CCDM(nn.Module):
     Args:
         network: maps x_t (B x H x W), t (B), images and, if there are any, their features to logits (B x C x H x W).
             Features are those of `encoder`, or of the network's method `encode` if it has one; they are computed once
-            per image. Its attribute `stride` (1 if missing) is the multiple to which sides of tiles are rounded.
+            per image. Its attribute `stride` (1 if missing) is the multiple to which sides of tiles are rounded, and
+            `patch_size` (1 if missing) the side of the squares of pixels that it computes on.
         process: the diffusion process.
         encoder: computes features of the images as a second condition.
 
@@ -209,7 +210,7 @@ class CCDM(nn.Module):
                 last: Step = step
             return SampleChunk(image_index, pairs % num_samples, last.x_s, last.probabilities[:, :num_classes])
 
-        size = chunk_size(_size(images), images.device, max_batch_size, tile)
+        size = chunk_size(self.network, _size(images), images.device, max_batch_size, tile)
         yield from run_in_chunks(run, torch.arange(len(sample_keys), device=images.device), size)
 
     @torch.no_grad()
@@ -242,7 +243,7 @@ class CCDM(nn.Module):
         if tile is not None:
             grid = TileGrid.cover(_size(images), tile, self.side_multiple)
             if len(grid) > 1 or (self.encoder is not None and not grid.is_image):
-                size = chunk_size(grid.tile, images.device, max_batch_size, tile)
+                size = chunk_size(self.network, grid.tile, images.device, max_batch_size, tile)
                 return TiledNetwork(self, self._encode, images, grid, size).denoiser
         features = self.features(images)
 

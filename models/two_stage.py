@@ -49,6 +49,11 @@ class TwoStage(nn.Module):
         """Tiles have sides that are multiples of this."""
         return max(self.encoder.stride, self.denoiser.stride)
 
+    @property
+    def patch_size(self) -> int:
+        """Side of the squares of pixels that the denoiser computes on."""
+        return self.denoiser.patch_size
+
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile each stage, since they are called on their own."""
         self.encoder.compile(*args, **kwargs)

@@ -154,6 +154,11 @@ class UNet(nn.Module):
         """Tiles have sides that are multiples of this; other image sizes are padded inside."""
         return self.config.stride
 
+    @property
+    def patch_size(self) -> int:
+        """Side of the squares of pixels that the network computes on."""
+        return self.config.patch_size
+
     def forward(self, x_t: Tensor, t: Tensor, images: Tensor, features: Tensor | None = None) -> Tensor:
         """Logits of p(x_0 | x_t, image).
 

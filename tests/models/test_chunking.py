@@ -39,3 +39,8 @@ def test_chunks_of_larger_images_are_smaller(device: str) -> None:
     sizes = [default_chunk_size(side, side, torch.device(device)) for side in (32, 128, 512, 4096)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 1
+
+
+def test_chunks_of_networks_on_patches_are_larger() -> None:
+    sizes = [default_chunk_size(128, 128, torch.device("cpu"), patch_size) for patch_size in (1, 2, 4)]
+    assert sizes == [2, 4, 8]
