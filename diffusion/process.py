@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from utils.config import Config
@@ -26,7 +28,7 @@ class Process(nn.Module, ABC):
     Attributes:
         config: the settings that checkpoints store, if the process has a config class.
         last_step: how a label map is obtained from the last step's probabilities: "argmax" or "draw".
-        alpha_bar_cpu: the table in CPU memory, so that a sampler builds its time grid without a device sync.
+        alpha_bar_cpu: the table in CPU memory, float64, so that a sampler builds its time grid without a device sync.
     """
 
     alpha_bar: Tensor
@@ -40,8 +42,8 @@ class Process(nn.Module, ABC):
         self.num_classes = num_classes
         self.num_states = num_classes if num_states is None else num_states
         self.time_steps = len(alpha_bar) - 1
-        self.alpha_bar_cpu = alpha_bar.double()
-        self.register_buffer("alpha_bar", self.alpha_bar_cpu.clone(), persistent=False)
+        self.alpha_bar_cpu: NDArray[np.float64] = alpha_bar.double().numpy().copy()
+        self.register_buffer("alpha_bar", torch.from_numpy(self.alpha_bar_cpu.copy()), persistent=False)
 
     @abstractmethod
     def sample_prior(self, keys: Tensor, shape: tuple[int, int]) -> Tensor:

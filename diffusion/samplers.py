@@ -7,7 +7,9 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor
 
@@ -42,7 +44,7 @@ def ddim(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: fl
 SAMPLERS: dict[str, StepDistribution] = {"ancestral": ancestral, "ddim": ddim}
 
 
-def time_grid(alpha_bar: Tensor, steps: int) -> list[int]:
+def time_grid(alpha_bar: ArrayLike, steps: int) -> list[int]:
     """T = t_0 > t_1 > ... > t_K = 0 in K = `steps` jumps, each over the same part of the angle arccos(abar_t).
 
     Jumps are longer near T, where little is decided, than near 0. With exact denoisers of joint distributions and with
@@ -56,12 +58,12 @@ def time_grid(alpha_bar: Tensor, steps: int) -> list[int]:
     Raises:
         UserError: unless 1 <= steps <= T.
     """
-    last = len(alpha_bar) - 1
+    angle = np.arccos(np.asarray(alpha_bar, dtype=np.float64))
+    last = len(angle) - 1
     if not 1 <= steps <= last:
         raise UserError(f"{steps} sampling steps requested, but the process has {last}; choose 1 to {last}")
-    angle = alpha_bar.double().arccos()
-    even = torch.linspace(float(angle[-1]), 0, steps + 1, dtype=torch.float64)
-    grid: list[int] = (angle[:, None] - even).abs().argmin(0).tolist()
+    even = np.linspace(angle[-1], 0, steps + 1)
+    grid: list[int] = np.abs(angle[:, None] - even).argmin(0).tolist()
     grid[0], grid[-1] = last, 0
     for k in range(steps - 1, 0, -1):
         grid[k] = max(grid[k], grid[k + 1] + 1)

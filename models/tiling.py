@@ -163,6 +163,7 @@ class TiledNetwork:
     ) -> None:
         self._network, self._grid, self._chunk_size = network, grid, chunk_size
         self._images = grid.cut(images).flatten(0, 1)
+        self._weights = grid.weights().to(images.device, at_least_float32(images).dtype)
         self._features: Tensor | None = None
         if features is not None:
             chunks = run_in_chunks(
@@ -175,7 +176,7 @@ class TiledNetwork:
         first_tile = image_index * len(self._grid)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            blend = _Blend(self._grid, len(x_t))
+            blend = _Blend(self._grid, self._weights, len(x_t))
             tiles = self._grid.cut(x_t).flatten(0, 1)
 
             def compute(items: Tensor) -> Tensor:
@@ -197,9 +198,9 @@ class TiledNetwork:
 class _Blend:
     """Weighted sum of the tiles' probabilities, which arrive map by map and, within a map, in the order of the grid."""
 
-    def __init__(self, grid: TileGrid, num_maps: int) -> None:
-        self._grid, self._num_maps, self._added = grid, num_maps, 0
-        self._places, self._weights = grid.slices(), grid.weights()
+    def __init__(self, grid: TileGrid, weights: Tensor, num_maps: int) -> None:
+        self._grid, self._weights, self._num_maps, self._added = grid, weights, num_maps, 0
+        self._places = grid.slices()
         self._total: Tensor | None = None
 
     def add(self, logits: Tensor) -> None:
@@ -207,7 +208,6 @@ class _Blend:
         probabilities = at_least_float32(logits).softmax(1)
         if self._total is None:
             self._total = self._grid.empty(self._num_maps, probabilities.shape[1], probabilities)
-            self._weights = self._weights.to(probabilities)
         for tile in probabilities:
             map_, place = divmod(self._added, len(self._grid))
             rows, columns = self._places[place]

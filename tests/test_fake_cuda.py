@@ -1,0 +1,79 @@
+"""What runs on a CUDA device neither mixes devices nor waits for the device, checked with tensors without values."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import ddpm_train
+from datasets.loading import TrainingBatch
+from diffusion import SamplingConfig
+from models import CCDM
+from tests import tiny
+from training.schedule import Schedule
+from training.settings import TrainSettings
+from training.state import TrainState
+from utils.settings import load_settings_and_recipe
+
+CUDA = torch.device("cuda", 0)
+
+
+class NoCopyToTheHost(TorchDispatchMode):
+    """Fails on a copy from the device to the host, which waits for all that the device has to do before."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        sources = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        targets = {leaf.device.type for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
+        assert not ("cuda" in sources and "cpu" in targets), f"{function} copies from the device"
+        return result
+
+
+@pytest.fixture
+def model() -> Iterator[CCDM]:
+    """A model on the device, where reading a value raises, and so does an operation on tensors of two devices."""
+    real = tiny.model()
+    with FakeTensorMode(allow_non_fake_inputs=True), NoCopyToTheHost():
+        yield real.to(CUDA)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [[], ["loss.raters=all", "loss.cross_entropy=0.1"], ["time_sampling=stratified"], ["time_sampling=importance"],
+     ["process_params.evidence=true", "network_params.scale_shift_norm=true"], 
+     ["optim.max_grad_norm=1"], ["gradient_accumulation=2", "draws_per_image=2"]],
+    ids=lambda changes: " ".join(changes) or "default",
+)  # fmt: skip
+def test_training_step(model: CCDM, changes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, _ = load_settings_and_recipe(TrainSettings, tiny.train_argv(None, tmp_path, *changes), "params.yml")
+    monkeypatch.setattr(ddpm_train, "seed_from", lambda *parts: 0)  # a value on the host
+    monkeypatch.setattr(Tensor, "backward", lambda loss: _set_gradients(model))  # autograd needs a real device
+    schedule = Schedule(settings, 12)
+    state = TrainState(model, settings, schedule, {})
+    number, side = settings.batch_size, tiny.SIDE
+    batch = TrainingBatch(
+        torch.zeros(number, 1, side, side), torch.zeros(number, 3, side, side, dtype=torch.uint8),
+        torch.ones(number, 3, dtype=torch.bool), *torch.zeros(3, number, dtype=torch.int64),
+    )  # fmt: skip
+    loss = ddpm_train.train_step(state, batch, schedule, None, settings)
+    assert loss.device == CUDA
+
+
+def _set_gradients(model: CCDM) -> None:
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"sampler": "ddim"}, {"last_step": "draw"}])
+@pytest.mark.parametrize("tile", [None, (8, 8)])
+def test_samples(model: CCDM, sampling: dict[str, Any], tile: tuple[int, int] | None) -> None:
+    images = torch.zeros(2, 1, 20, 16, device=CUDA)
+    samples = model.sample(images, 3, SamplingConfig(steps=3, **sampling), max_batch_size=2, tile=tile)
+    assert samples.labels.device == samples.probabilities.device == CUDA
+    assert samples.labels.shape == (2, 3, 20, 16)
