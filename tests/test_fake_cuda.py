@@ -23,6 +23,8 @@ from utils.settings import load_settings_and_recipe
 
 CUDA = torch.device("cuda", 0)
 
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # PyTorch copies it
+
 
 class NoCopyToTheHost(TorchDispatchMode):
     """Fails on a copy from the device to the host, which waits for all that the device has to do before."""
