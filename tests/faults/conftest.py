@@ -127,7 +127,6 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ddpm_train, "training_batches", lambda *_: [])
         patch.setattr(Validation, "is_due", lambda *_: False)
-        patch.setattr(Validation, "table", lambda *_: "")
         patch.setattr(Evaluation, "run", lambda *_: [])
         patch.setattr(ddpm_eval, "write_results", lambda *_: None)
         patch.setenv("HF_HUB_OFFLINE", "1")
