@@ -165,12 +165,12 @@ def train_step(
     # Noise is a function of the keys, so of seed, epoch, image and draw; times may depend on the whole batch
     device, batch_size, draws = state.model.device, settings.batch_size, torch.arange(settings.draws_per_image)
     keys = derive_key("training", settings.seed, batch.epochs, batch.indices)[:, None]
-    keys = keys if len(draws) == 1 else derive_key(keys, draws)
+    keys = keys if len(draws) == 1 else derive_key(keys, draws)  # a single draw has the key of the image
     rater = (batch.rater[:, None] + draws) % batch.present.sum(1, keepdim=True)
     images, labels, present, rater, keys = (
         tensor.to(device, non_blocking=True) for tensor in (batch.images, batch.labels, batch.present, rater, keys)
     )
-    positions = (torch.arange(batch_size)[shard(), None] + batch_size * draws).to(device)
+    positions = torch.arange(len(draws) * batch_size, device=device).view(-1, batch_size)[:, shard()].T
     step_key = derive_key("times", settings.seed, state.step).to(device)
     times, weights = state.times.draw(keys, step_key, positions, batch_size * len(draws))
     losses, loss = [], torch.zeros((), device=device)

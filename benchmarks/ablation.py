@@ -1,8 +1,8 @@
 """Compare settings by training each of them with several seeds: python -m benchmarks.ablation [variants.yml] ...
 
 The file maps the name of each variant to the settings that it changes; the first variant is the one that the others are
-compared with. Every run is a training and an evaluation by the scripts, in a folder of its own. Repeating the command
-continues where it stopped, and more variants or seeds can be added.
+compared with. Every run is a training, and an evaluation of the validation split with 10 sampling steps, by the scripts
+and in a folder of its own. Repeating the command continues where it stopped, and more variants or seeds can be added.
 
 --seeds N ...            seeds of the trainings (0 1 2)
 --out FOLDER             folder of the runs (logs/ablation)
@@ -31,7 +31,7 @@ METRICS = ("ged_16", "hm_iou_16")
 
 
 class Run(NamedTuple):
-    """Scores of every test image (metrics x images), and the minutes of training."""
+    """Scores of every validation image (metrics x images), and the minutes of training."""
 
     scores: NDArray[np.float64]
     minutes: float

@@ -140,7 +140,7 @@ def find_checkpoint(pattern: str) -> Path:
     with this software. Raises UserError if there is none."""
     path = expand_path(pattern)
     shipped = _ROOT / f"{pattern}.pt"
-    if shipped.parent == _ROOT / "weights" and shipped.is_file():
+    if not path.exists() and shipped.parent == _ROOT / "weights" and shipped.is_file():
         return shipped
     if path.exists() or not any(sign in pattern for sign in "*?["):
         return path

@@ -121,8 +121,11 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The working folder of the fuzz tests; the steps of a training and the scoring of images are cut short."""
+def bench(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working folder of the fuzz tests; the steps of a training and the scoring of images are cut short.
+
+    The finished run has to exist before.
+    """
     folder = tmp_path_factory.mktemp("fuzz")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ddpm_train, "training_batches", lambda *_: [])
