@@ -74,7 +74,7 @@ def run(folder: Path, changes: Sequence[str]) -> Run:
         _script("ddpm_train.py", f"output_path={folder}", "load_from=auto", *changes)
         write_text(minutes, f"{(time.perf_counter() - start) / 60:.2f}\n")
     if not results.exists():
-        checkpoint = f"load_from={folder}/best_ged.pt"
+        checkpoint = f"load_from={folder}/last.pt"
         _script("ddpm_eval.py", checkpoint, "dataset_split=val", "sampling.steps=10", "n_validation_images=0")
     with results.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["predictor"] == "model"]

@@ -14,4 +14,4 @@ python ddpm_train.py params.yml dataset_file=datasets.lidc dataset_params.path="
     "train_for=3.2e6 images" batch_size=128 cache=device \
     "optim={learning_rate: 4.0e-4, lr_params: {warmup: 0.01, min_lr: 1.0e-6}}" polyak_alpha=null \
     "loss={raters: all, cross_entropy: 0.02}" time_sampling=stratified
-python ddpm_eval.py params_eval.yml load_from=logs/lidc_gpu/best_ged.pt "num_samples=[16,32,50,100]"
+python ddpm_eval.py params_eval.yml load_from=logs/lidc_gpu/last.pt "num_samples=[16,32,50,100]"

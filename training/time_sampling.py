@@ -89,7 +89,8 @@ class ImportanceTimes(StratifiedTimes):
     def draw(self, keys: Tensor, step_key: Tensor, positions: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
         """See `UniformTimes.draw`."""
         p = self.probabilities
-        t = torch.searchsorted(p.cumsum(0), self._strata(step_key, positions, batch_size)).clamp(max=len(p) - 1)
+        strata = self._strata(step_key, positions, batch_size).contiguous()
+        t = torch.searchsorted(p.cumsum(0), strata).clamp(max=len(p) - 1)
         return 1 + t, (1 / (len(p) * p[t])).float()
 
     def update(self, t: Tensor, losses: Tensor) -> None:

@@ -98,7 +98,8 @@ def test_model_with_features_is_built_again(dino_file: Path, train: bool) -> Non
     model = dinos.model(dinos.encoder(dinos.TRAINED)) if train else dinos.model()
     again = build_model(with_features(model, None if train else dino_file))
     images, t, x_t = dinos.images(2), torch.tensor([5, 30]), torch.zeros(2, *dinos.SIDES, dtype=torch.uint8)
-    assert torch.equal(again(x_t, t, images), model(x_t, t, images))
+    # not to the bit: on some CPUs the result of a layer depends on where its weights are in memory
+    torch.testing.assert_close(again(x_t, t, images), model(x_t, t, images), rtol=0, atol=1e-4)
 
 
 def test_weights_of_the_encoder_must_be_those_of_the_training(dino_file: Path, tmp_path: Path) -> None:
