@@ -1,7 +1,7 @@
 """Compare settings by training each of them with several seeds: python -m benchmarks.ablation [variants.yml] ...
 
-The file maps the name of each variant to the settings that it changes; the first variant is the one that the others are
-compared with. Every run is a training, and an evaluation of the validation split with 10 sampling steps, by the scripts
+The file maps the name of each variant to the settings that it changes; the others change the first one, and are compared
+with it. Every run is a training, and an evaluation of the validation split with 10 sampling steps, by the scripts
 and in a folder of its own. Repeating the command continues where it stopped, and more variants or seeds can be added.
 
 --seeds N ...            seeds of the trainings (0 1 2)
@@ -54,10 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not isinstance(changes, list) or not all(isinstance(change, str) for change in changes):
             raise UserError(f"{options.variants}: {name} must be a list of key=value texts, such as [loss.raters=all]")
     runs: dict[str, list[Run]] = {}
+    common = [*options.settings, *next(iter(variants.values()), [])]
     for seed in options.seeds:
         for name, changes in variants.items():
             folder = options.out.resolve() / f"{name}_{seed}"
-            runs.setdefault(name, []).append(run(folder, [*options.settings, *changes, f"seed={seed}"]))
+            runs.setdefault(name, []).append(run(folder, [*common, *changes, f"seed={seed}"]))
             print(f"{name}, seed {seed}: {_numbers(runs[name][-1].scores.mean(1))}", flush=True)
     print("\n" + table(runs))
 

@@ -78,7 +78,10 @@ _FEATURES = FeatureCondition(channels=384, output_stride=8, target_layer=10)
 _CITYSCAPES = UNetConfig(num_classes=20, image_channels=3, base_channels=64, channel_mult=(1, 1, 2, 2, 4, 4))
 _TINY = UNetConfig(num_classes=3, channel_mult=(1, 1), attention_resolutions=(2,), num_res_blocks=1)
 
-_QUICK_START = UNetConfig(num_classes=2, channel_mult=(1, 1, 2), attention_resolutions=(4,), num_res_blocks=1)
+_QUICK_START = UNetConfig(
+    num_classes=2, channel_mult=(2, 2), attention_resolutions=(4,), num_res_blocks=1, patch_size=2,
+    scale_shift_norm=True,
+)  # fmt: skip
 _LIDC_SMALL = UNetConfig(
     num_classes=2, channel_mult=(1, 2, 4), attention_resolutions=(16,), num_res_blocks=1, patch_size=4,
     scale_shift_norm=True,

@@ -40,7 +40,7 @@ def test_table_has_a_line_for_each_network(capsys: pytest.CaptureFixture[str]) -
     main(["quick-start", "lidc-small"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
-    assert lines[2].startswith("| quick-start | 32 x 32 | 0.81 M | 0.31")
+    assert lines[2].startswith("| quick-start | 32 x 32 | 1.08 M | 0.26")
 
 
 def test_unknown_workload_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
