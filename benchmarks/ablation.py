@@ -1,8 +1,8 @@
 """Compare settings by training each of them with several seeds: python -m benchmarks.ablation [variants.yml] ...
 
-The file maps the name of each variant to the settings that it changes; the others change the first one, and are compared
-with it. Every run is a training, and an evaluation of the validation split with 10 sampling steps, by the scripts
-and in a folder of its own. Repeating the command continues where it stopped, and more variants or seeds can be added.
+The file maps the name of each variant to the settings that it changes; the others change the first one and are compared
+with it. Every run is a training, and an evaluation of the validation split with 10 sampling steps, by the scripts and
+in a folder of its own. Repeating the command continues where it stopped, and more variants or seeds can be added.
 
 --seeds N ...            seeds of the trainings (0 1 2)
 --out FOLDER             folder of the runs (logs/ablation)
