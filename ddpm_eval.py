@@ -11,9 +11,12 @@ evaluation continues where it stopped.
 
 import inspect
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from checkpoints.files import find_checkpoint
 from checkpoints.model import build_model, model_config
@@ -53,12 +56,12 @@ def run(settings: EvalSettings) -> None:
     path = broadcast_from_main(lambda: find_checkpoint(settings.load_from))
     checkpoint = load_model_file(path)
     device = choose_device(settings.device)
-    settings = resolve_auto(with_dataset(settings, checkpoint), device)
+    named, settings = settings, resolve_auto(with_dataset(settings, checkpoint), device)
     trusted = [module for module in (settings.network, settings.process) if module is not None]
     model = build_model(checkpoint, settings.feature_cond_encoder_weights, trusted)
     model = apply_runtime_options(model.to(device), settings)
     with local_main_first():
-        data = open_dataset(settings, checkpoint)
+        data = open_dataset(settings, checkpoint, named)
     digest = weights_digest(checkpoint["average"])
     evaluation = Evaluation(model, data, settings, digest)
     folder = make_run_dir(
@@ -89,25 +92,48 @@ def with_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> EvalS
     name = settings.dataset_file or trained.get("dataset_file")
     if name is None:
         raise UserError("the checkpoint does not say which dataset it was trained on; set dataset_file")
-    if settings.dataset_file is None and name not in DATASETS:
-        raise UserError(
-            f"the checkpoint was trained on {name}, which is not part of this software; to import and run it, name it "
-            f"yourself: python ddpm_eval.py params_eval.yml load_from={settings.load_from} dataset_file={name}"
-        )
     params = settings.dataset_params
     if params is None:
         params = dict(trained["dataset_params"]) if name == trained.get("dataset_file") else {}
-    return settings.model_copy(update={"dataset_file": name, "dataset_params": params})
+    chosen = settings.model_copy(update={"dataset_file": name, "dataset_params": params})
+    if settings.dataset_file is None and name not in DATASETS:
+        raise UserError(
+            f"the checkpoint was trained on {name}, which is not part of this software; to import and run it, name it "
+            f"yourself: {command(chosen)}"
+        )
+    return chosen
 
 
-def open_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> AnnotatedDataset:
-    """The split to evaluate, with labels at their original size if the dataset offers them. Raises UserError if there
-    is no such dataset, or it does not fit the model."""
+def command(settings: EvalSettings) -> str:
+    """The command of an evaluation that names its dataset."""
+    params = yaml.safe_dump(settings.dataset_params, default_flow_style=True, width=2**20).strip()
+    words = [f"load_from={settings.load_from}", f"dataset_file={settings.dataset_file}", f"dataset_params={params}"]
+    return f"python ddpm_eval.py params_eval.yml {shlex.join(words if settings.dataset_params else words[:2])}"
+
+
+def open_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any], named: EvalSettings) -> AnnotatedDataset:
+    """The split to evaluate, with labels at their original size if the dataset offers them.
+
+    Nothing is created for parameters that only the checkpoint has, but not the user's own settings `named`. Raises
+    UserError if there is no such dataset, or it does not fit the model.
+    """
     name, params, config = str(settings.dataset_file), dict(settings.dataset_params or {}), model_config(checkpoint)
-    module = import_module(name, "dataset_file", DATASETS)
-    if "original_labels" in inspect.signature(getattr(module, "get_dataset", dict)).parameters:
+    accepted = inspect.signature(getattr(import_module(name, "dataset_file", DATASETS), "get_dataset", dict)).parameters
+    if "original_labels" in accepted:
         params.setdefault("original_labels", True)
-    data = load_dataset(name, settings.dataset_split, params)
+    from_checkpoint = named.dataset_params is None and bool(settings.dataset_params)
+    if from_checkpoint:
+        LOGGER.info("dataset_params of the checkpoint: %s", settings.dataset_params)
+        params |= {"create": False} if "create" in accepted else {}
+    try:
+        data = load_dataset(name, settings.dataset_split, params)
+    except UserError as error:
+        if not from_checkpoint:
+            raise
+        raise UserError(
+            f"{error}. That is what the checkpoint says; name the data yourself, also to have it created: "
+            f"{command(settings)}"
+        ) from error
     for key in ("num_classes", "image_channels"):
         here, there = getattr(data, key), getattr(config, key)
         if here != there:

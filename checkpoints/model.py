@@ -12,6 +12,7 @@ from models.ccdm import CCDM
 from models.dino import DinoEncoder, Encoder, EncoderConfig, FrozenEncoder
 from utils.config import Config, validate
 from utils.errors import UserError
+from utils.logs import LOGGER
 
 
 def to_config_dict(model: CCDM, config: ModelConfig) -> dict[str, Any]:
@@ -67,6 +68,8 @@ def restore_encoder(config: EncoderConfig, contents: Mapping[str, Any], weights:
     if weights is None:
         trained_with = (contents["settings"].get("feature_cond_encoder") or {}).get("weights")
         weights = contents.get("encoder_weights", trained_with)
+        if isinstance(weights, str):
+            LOGGER.info("the encoder's weights are read from %s, as in training", weights)
     encoder = build_encoder(config, weights)
     check_digest(encoder, contents)
     return encoder

@@ -53,7 +53,9 @@ class SyntheticLesions(HDF5Dataset):
         return torch.stack([1 - lesion, lesion])
 
 
-def get_dataset(split: str, path: str = "${TMPDIR}", side: int = 32, seed: int = 0) -> SyntheticLesions:
+def get_dataset(
+    split: str, path: str = "${TMPDIR}", side: int = 32, seed: int = 0, create: bool = True
+) -> SyntheticLesions:
     """Load a split, after generating the HDF5 if it does not exist yet.
 
     Args:
@@ -61,9 +63,10 @@ def get_dataset(split: str, path: str = "${TMPDIR}", side: int = 32, seed: int =
         path: folder of the HDF5.
         side: height and width of the images in pixels.
         seed: seed of the whole dataset.
+        create: whether the HDF5 may be generated.
     """
     file = expand_path(path) / f"ccdm_synthetic_v{VERSION}_side{side}_seed{seed}.hdf5"
-    if not file.exists():
+    if create and not file.exists():
         write_atomically(file, lambda temporary: write_dataset(temporary, side, seed))
     return SyntheticLesions(file, split)
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 import ddpm_eval
 from checkpoints.files import load_checkpoint
+from datasets import synthetic
 from tests import tiny
 from tests.checkpoints.test_files import TouchesAFile
 
@@ -152,6 +154,30 @@ def test_dataset_of_a_checkpoint_is_imported_only_if_the_user_names_it(
     assert not trap.exists()
     ddpm_eval.main([*argv, "dataset_file=sizes", "batch_size=1", "dataset_val_max_size=1", "n_validation_images=0"])
     assert trap.exists()
+
+
+def test_data_of_a_checkpoint_is_read_and_never_created(
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "SPLIT_SIZES", tiny.SPLIT_SIZES)
+
+    def argv_for(path: Path) -> list[str]:
+        params = {"path": str(path), "side": tiny.SIDE, "create": True}
+        settings = {"dataset_file": "datasets.synthetic", "dataset_params": params}
+        checkpoint = tiny.save_model(tmp_path / "model.pt", settings=settings)
+        return tiny.eval_argv(checkpoint, tmp_path / "results", "n_validation_images=0", "dataset_val_max_size=1")
+
+    message = tiny.refusal(ddpm_eval.main, argv_for(tmp_path / "new"))
+    assert (
+        f"dataset_file=datasets.synthetic 'dataset_params={{create: true, path: {tmp_path / 'new'}, side: 8}}'"
+        in message
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"model.pt"}
+    ddpm_eval.main(argv_for(data_folder))
+    assert str(data_folder) in capsys.readouterr().out
+    command = shlex.split(message[message.index("python ddpm_eval.py") :])
+    ddpm_eval.main([*argv_for(tmp_path / "new"), *command[4:]])
+    assert [path.suffix for path in (tmp_path / "new").iterdir()] == [".hdf5"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -16,13 +16,13 @@ from utils.errors import UserError
 Result = TypeVar("Result")
 
 
-def import_module(name: str, setting: str, examples: Iterable[str]) -> ModuleType:
-    """Import the module `name`, a dotted name, which may also lie in the current folder.
+def import_module(name: str, setting: str, examples: Collection[str]) -> ModuleType:
+    """Import the module `name`, a dotted name, which may also lie in the current folder unless it is one of `examples`.
 
     Raises UserError, naming the setting and modules that would work, if there is no such module; also if it needs a
     package that is not installed.
     """
-    if os.getcwd() not in sys.path:
+    if name not in examples and os.getcwd() not in sys.path:  # what ours imports is not looked for there
         sys.path.append(os.getcwd())
     try:
         return importlib.import_module(name)
