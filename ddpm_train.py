@@ -24,6 +24,7 @@ from checkpoints.preprocessing import Preprocessing
 from datasets import load_dataset
 from datasets.cache import cached
 from datasets.class_weights import class_weights
+from datasets.digest import data_digest
 from datasets.loading import TrainingBatch, training_batches
 from datasets.transforms import Augmentation
 from models.runtime import apply_runtime_options, resolve_auto
@@ -56,20 +57,21 @@ def main(argv: Sequence[str]) -> None:
         SystemExit: if a signal or `stop_after` stopped the training.
     """
     settings, source = load_settings_and_recipe(TrainSettings, argv, default_file="params.yml")
+    stop = StopRequest() if settings.stop_after is None else StopRequest(seconds(settings.stop_after))
     with (
+        stop.listening(),
         process_group(),
         os_errors_as_user_error(settings.output_path),
         locked_run_dir(settings.output_path, settings.dataset_file) as folder,
     ):
-        completed = train(settings, source, folder)
+        completed = train(settings, source, folder, stop)
     if not completed:
         sys.exit(preempted_status())
 
 
-def train(settings: TrainSettings, source: str, folder: Path) -> bool:
-    """Train to the end; returns False if a signal or `stop_after` stopped the training, whose state is then saved."""
+def train(settings: TrainSettings, source: str, folder: Path, stop: StopRequest) -> bool:
+    """Train to the end; returns False if `stop` ended the training, whose state is then saved."""
     setup_logging()
-    stop = StopRequest() if settings.stop_after is None else StopRequest(seconds(settings.stop_after))
 
     # Device and data
     device = choose_device(settings.device)
@@ -97,6 +99,7 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
         **to_config_dict(model, config),
         "preprocessing": preprocessing.model_dump(mode="json"),
         "num_images": len(train_data),
+        "data_digest": data_digest(train_data, range(len(train_data))),
     }
     check_resumable(start, description, total_steps)
     if start.initialised is not None:
@@ -125,7 +128,7 @@ def train(settings: TrainSettings, source: str, folder: Path) -> bool:
     LOGGER.info("%.2f M parameters on %s, %d training images", millions, device, len(train_data))
     LOGGER.info("processes: %d, first step: %d of %d", world_size(), state.step + 1, total_steps)
 
-    with stop.listening(), TensorBoard(folder) as board:
+    with TensorBoard(folder) as board:
         board.add_text("settings", f"```\n{text}\n```")
         validation = Validation(val_data, settings, board, folder, stop.check)
         progress = Progress(board, state.step, total_steps, settings.batch_size)

@@ -1,5 +1,6 @@
 """Loading the dataset that the settings name, and drawing batches from it for training and evaluation."""
 
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -47,7 +48,21 @@ class BatchDataset(Dataset[Any]):
 def make_loader(dataset: BatchDataset, keys: Iterable[Any], workers: int, pin_memory: bool) -> BatchLoader[Any]:
     """Load a batch for every element of `keys`, in `workers` processes, or in this one if there are none."""
     pin_memory = pin_memory and torch.cuda.is_available()
-    return BatchLoader(dataset, batch_size=None, sampler=keys, num_workers=workers, pin_memory=pin_memory)
+    return BatchLoader(
+        dataset,
+        batch_size=None,
+        sampler=keys,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_ignore_signals,
+    )
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave signals, which often reach all processes of a group, to the process that saves and ends its workers."""
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no USR1
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 DATASETS = ("datasets.synthetic", "datasets.lidc", "datasets.lidc_crops", "datasets.cityscapes")

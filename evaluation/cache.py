@@ -4,12 +4,9 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import AnnotatedDataset
-from datasets.loading import EvaluationBatch, evaluation_batches, evenly_spaced_indices
 from evaluation.image_metrics import Task, task_metrics
 from evaluation.results import ImageScores
 from utils.distributed import broadcast_from_main, is_main
@@ -65,17 +62,3 @@ def fingerprint(task: Task, dependencies: Any) -> str:
     """A digest of the metrics and their versions, and of everything else that scores depend on."""
     metrics = [(metric.name, metric.version) for metric in task_metrics(task)]
     return hashlib.sha256(json.dumps([metrics, dependencies]).encode()).hexdigest()
-
-
-def data_digest(data: AnnotatedDataset, indices: Sequence[int]) -> str:
-    """A digest of the number of images and of the images and label maps of a few of `indices`."""
-    digest = hashlib.sha256(str(len(data)).encode())
-    for batch in read_few(data, indices):
-        for tensor in (batch.images, batch.labels, *batch.original_labels):
-            digest.update(str(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def read_few(data: AnnotatedDataset, indices: Sequence[int]) -> Iterable[EvaluationBatch]:
-    """At most eight of the images, evenly spaced, one by one."""
-    return evaluation_batches(data, [indices[place] for place in evenly_spaced_indices(len(indices), 8)], 1, workers=0)

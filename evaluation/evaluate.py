@@ -19,10 +19,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets import AnnotatedDataset, KnownDistribution
+from datasets.digest import data_digest, file_stamp, read_few
 from datasets.loading import EvaluationBatch, evaluation_batches, evenly_spaced_indices
 from diffusion import PixelwiseClassifier, SamplingConfig
 from evaluation import predictors
-from evaluation.cache import ResultCache, data_digest, fingerprint, read_few
+from evaluation.cache import ResultCache, fingerprint
 from evaluation.classes import ClassTable, LabelFiles
 from evaluation.image_metrics import SELECTION, Task, check_annotated, column, compute_metrics
 from evaluation.predictors import FusedPrediction, FusedPredictor, Predictor
@@ -250,8 +251,8 @@ class Evaluation:
         return {"batch_size": batch_size, "workers": workers, "title": name, "cache": cache}
 
     @cached_property
-    def _data_digest(self) -> str:
-        return data_digest(self.data, self.indices)
+    def _data_digest(self) -> tuple[str, list[int]]:
+        return data_digest(self.data, self.indices), file_stamp(self.data)
 
 
 def _image_scores(batch: EvaluationBatch, values: Mapping[str, Tensor]) -> list[ImageScores]:

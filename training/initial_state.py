@@ -97,6 +97,8 @@ def _reason_not_to_resume(checkpoint: Contents, description: Contents) -> str | 
             return f"its {name} is {there[name]}, but the settings say {here[name]}"
     if checkpoint.get("num_images", description["num_images"]) != description["num_images"]:
         return f"it was trained on {checkpoint['num_images']} images, but the dataset has {description['num_images']}"
+    if checkpoint.get("data_digest", description["data_digest"]) != description["data_digest"]:
+        return "the images or label maps of its dataset have changed since"
     if checkpoint["best"] and there["num_samples"] != here["num_samples"]:
         return (
             f"its best scores are those of num_samples {there['num_samples']}, but the settings say "

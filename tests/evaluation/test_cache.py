@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from datasets.digest import data_digest
 from datasets.loading import EvaluationBatch
 from datasets.synthetic import SyntheticLesions
 from diffusion import SamplingConfig
 from evaluation import Prediction, oracle
-from evaluation.cache import ResultCache, data_digest
+from evaluation.cache import ResultCache
 from evaluation.image_metrics import METRICS, Metric
 from models import CCDM
 from tests.evaluation.data import evaluation, score_all, without_seconds

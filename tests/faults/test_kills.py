@@ -13,7 +13,7 @@ import pytest
 import ddpm_train
 from checkpoints.files import load_checkpoint
 from tests.faults.conftest import LONG, STEPS, Trial, wait_for
-from tests.processes import run_forked
+from tests.processes import run_forked, start_forked
 from training.signals import EXIT_PREEMPTED
 from training.validation import Validation
 from utils.errors import EXIT_USER_ERROR
@@ -55,6 +55,35 @@ def test_signal_saves_the_current_step(trial: Trial, number: signal.Signals) -> 
     assert process.exitcode == EXIT_PREEMPTED
     assert 17 <= trial.saved_step() < STEPS
     assert "stopped after step" in (trial.folder / "log.txt").read_text().splitlines()[-1]
+    trial.finish()
+
+
+@pytest.mark.usefixtures("slowed")
+def test_signal_to_the_process_group_spares_the_loading_processes(trial: Trial) -> None:
+    process = start_forked(lambda: (os.setpgrp(), trial.run("mp_loaders=2", "checkpoint_freq=null")))
+    wait_for(trial.folder / "best_ged.pt")
+    assert process.pid is not None
+    os.killpg(process.pid, signal.SIGTERM)
+    process.join(timeout=180)
+    assert process.exitcode == EXIT_PREEMPTED
+    assert 17 <= trial.saved_step() < STEPS
+    trial.finish()
+
+
+@pytest.mark.usefixtures("slowed")
+def test_signal_before_the_first_step_is_not_lost(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = ddpm_train.load_dataset
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return load(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ddpm_train, "load_dataset", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            trial.run()
+    assert ended.value.code == EXIT_PREEMPTED
+    assert trial.saved_step() == 1
     trial.finish()
 
 

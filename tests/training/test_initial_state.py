@@ -1,8 +1,10 @@
 """Where a training starts: `load_from` resumes a training or says why it cannot, `init_from` starts a new one."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 import torch
 
@@ -83,6 +85,18 @@ def test_data_may_have_moved_when_a_training_is_resumed(half: Path, data_folder:
     moved.symlink_to(data_folder)
     ddpm_train.main(tiny.train_argv(moved, tmp_path / "run", f"load_from={half}"))
     assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 9
+
+
+def test_data_that_was_replaced_is_noticed_when_a_training_is_resumed(
+    half: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    replaced = tmp_path / "data"
+    shutil.copytree(data_folder, replaced)
+    (path,) = replaced.glob("*.hdf5")
+    with h5py.File(path, "r+") as file:
+        file["train/labels"][:] = 1 - file["train/labels"][:]
+    message = tiny.refusal(ddpm_train.main, tiny.train_argv(replaced, tmp_path / "run", f"load_from={half}"))
+    assert "the images or label maps of its dataset have changed since" in message
 
 
 def test_completed_training_is_resumed_only_with_more_epochs(
