@@ -1,7 +1,7 @@
 """Sample label maps for your own images: python ddpm_predict.py CHECKPOINT IMAGE... [options]
 
 CHECKPOINT  a checkpoint of ddpm_train.py or an official one; of the files that match a quoted pattern, the newest
-IMAGE       files, folders and patterns; PNG, JPEG, TIFF, NPY (H x W or H x W x channels), DICOM (needs pydicom)
+IMAGE       files, folders and patterns; PNG, JPEG, TIFF, BMP, WebP, GIF, NPY (H x W or H x W x channels), DICOM
 
 --num-samples N  label maps per image (16)
 --steps N        steps of the sampler, 1 to the T of training (25, or T if that is less)
@@ -9,36 +9,37 @@ IMAGE       files, folders and patterns; PNG, JPEG, TIFF, NPY (H x W or H x W x 
 --seed N         seed of the noise (0)
 --device NAME    auto, cpu, cuda or cuda:N
 --out FOLDER     folder of the results (./predictions); those of an image with the same name are replaced
+--window LOW HIGH  values of the files that become black and white, such as -1000 400 for CT in Hounsfield units
 --tile SIDE      height and width of the tiles in which larger images are processed (the size of the training images)
 --weights FILE   weights of a frozen DINO encoder, if they are not where they were in training
 --network NAME   module of the network, if the model was trained with one of your own
 --process NAME   module of the process, likewise
 
 Every image gets a folder with its samples, their mean probability, entropy and majority, the areas of the classes, and
-a panel that shows them at a glance; `summary.csv` lists the areas of all images. Images that cannot be read are
-reported and skipped, and the exit status is then 1.
+a panel that shows them at a glance; `summary.csv` lists the areas of all images. Images that cannot be read, are too
+large for the memory, or whose results cannot be written are reported and skipped, and the exit status is then 1.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from tqdm import tqdm
 
 from diffusion import SAMPLERS, Process, SamplingConfig, reverse_process
 from evaluation.classes import ClassTable
 from prediction import load_model, read_image
-from prediction.finding import find_images, output_names
+from prediction.finding import SUMMARY, find_images, output_names
 from prediction.outputs import write_outputs
-from prediction.summary import summary_csv
+from prediction.summary import read_summary, summary_csv, summary_rows
 from training.run_dir import FolderLock, make_run_dir
 from utils.errors import UserError, os_errors_as_user_error, run_script
 from utils.logs import LOGGER, setup_logging
 from utils.paths import expand_path, write_text
 
 EXIT_SOME_SKIPPED = 1
-SUMMARY = "summary.csv"
 DEFAULT_TILE = (256, 256)
 """For checkpoints that do not store the size of the training images."""
 
@@ -60,7 +61,10 @@ def main(argv: Sequence[str]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Load the model, sample and write the results; returns the number of images that were skipped."""
     setup_logging()
-    paths = find_images(options.images, exclude=expand_path(options.out))
+    paths, others = find_images(options.images, expand_path(options.out))
+    if others:
+        named = ", ".join(path.name for path in others[:5])
+        LOGGER.info("%d other files are no images: %s%s", len(others), named, ", ..." if len(others) > 5 else "")
     trained = load_model(options.checkpoint, options.device, options.weights, options.network, options.process)
     process = trained.model.process
     sampling = SamplingConfig(steps=options.steps, sampler=options.sampler).resolve(process)
@@ -69,26 +73,30 @@ def run(options: argparse.Namespace) -> int:
     about = {"checkpoint": options.checkpoint, "seed": options.seed, "tile": tile, **sampling.model_dump()}
     classes = ClassTable.from_preprocessing(process.num_classes, trained.preprocessing)
     folder = make_run_dir(options.out, "", "--out")
-    areas: list[dict[str, Any]] = []
-    total = len(paths) * options.num_samples
+    rows: list[list[str]] = []
+    num_skipped, total = 0, len(paths) * options.num_samples
     with FolderLock(folder), tqdm(desc="sampling", total=total, unit="sample", dynamic_ncols=True) as bar:
         names = output_names(paths, reserved=[SUMMARY, ".lock"])
+        earlier = read_summary(folder / SUMMARY)
         for number, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
+            results = {"image": name, "file": str(path), **about}
             try:
-                image = read_image(path, trained.preprocessing)
                 with os_errors_as_user_error(path):
+                    image = read_image(path, trained.preprocessing, options.window)
                     samples = trained.model.sample(
                         image, options.num_samples, sampling, options.seed, tile=tile, progress=bar.update
                     )
+                    rows += summary_rows(write_outputs(folder / name, image, samples, classes, results))
             except UserError as error:
+                num_skipped += 1
                 LOGGER.warning("skipped: %s", error)
             else:
-                results = {"image": name, "file": str(path), **about}
-                areas.append(write_outputs(folder / name, image, samples, classes, results))
-                write_text(folder / SUMMARY, summary_csv(areas))
+                predicted = {row[0] for row in rows}
+                kept = [row for row in earlier if row[0] not in predicted]
+                write_text(folder / SUMMARY, summary_csv(kept + rows))
             bar.update(number * options.num_samples - bar.n)
-    LOGGER.info("%d of %d images, results in %s", len(areas), len(paths), folder)
-    return len(paths) - len(areas)
+    LOGGER.info("%d of %d images, results in %s", len(paths) - num_skipped, len(paths), folder)
+    return num_skipped
 
 
 def check_sampler(process: Process, sampling: SamplingConfig) -> None:
@@ -113,10 +121,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=_integer(minimum=0), default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", default="predictions")
+    parser.add_argument("--window", type=float, nargs=2, metavar=("LOW", "HIGH"))
     parser.add_argument("--tile", type=_integer(minimum=1))
     for name in ("--weights", "--network", "--process"):
         parser.add_argument(name)
-    return parser.parse_intermixed_args(argv)  # lets images follow options, too
+    options = parser.parse_intermixed_args(argv)  # lets images follow options, too
+    if options.window is not None and not -math.inf < options.window[0] < options.window[1] < math.inf:
+        parser.error(f"argument --window: {options.window[0]} {options.window[1]} is not a range; LOW is below HIGH")
+    return options
 
 
 def _integer(minimum: int) -> Callable[[str], int]:

@@ -4,28 +4,44 @@ import glob
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from prediction.outputs import AREAS
 from prediction.reading import SUFFIXES, is_dicom
 from utils.errors import UserError
 from utils.paths import expand_path
 
+SUMMARY = "summary.csv"
+"""The file in the folder of results that lists the areas of all images."""
 
-def find_images(arguments: Iterable[str], exclude: Path) -> list[Path]:
+
+class Found(NamedTuple):
+    """Images, and the other files that were in their folders."""
+
+    images: list[Path]
+    others: list[Path]
+
+
+def find_images(arguments: Iterable[str], out: Path) -> Found:
     """The files that the arguments name, in that order and sorted within each argument; duplicates are dropped.
 
-    Arguments are files, folders (searched recursively) and glob patterns; files in the folder of results `exclude` are
-    not images. Raises UserError for an argument that matches no image.
+    Arguments are files, folders (searched recursively) and glob patterns. Hidden files, results of earlier predictions
+    and files in the folder of results `out`, if it is inside a folder that is searched, are neither images nor others.
+    Raises UserError for an argument that matches no image.
     """
     found: dict[Path, Path] = {}
+    others: list[Path] = []
     for argument in arguments:
-        paths = [path for path in _matches(argument) if exclude.resolve() not in path.resolve().parents]
+        paths, ignored = _matches(argument, out.resolve())
+        others += ignored
         if not paths:
             raise UserError(
-                f"no image in {argument}; expected PNG, JPEG, TIFF, NPY or DICOM files, or a folder or pattern of them"
+                f"no image in {argument}; expected PNG, JPEG, TIFF, BMP, WebP, GIF, NPY or DICOM files, or a folder or "
+                "pattern of them"
             )
         for path in paths:
             found.setdefault(path.resolve(), path)
-    return list(found.values())
+    return Found(list(found.values()), others)
 
 
 def output_names(paths: Sequence[Path], reserved: Iterable[str] = ()) -> list[str]:
@@ -46,20 +62,31 @@ def output_names(paths: Sequence[Path], reserved: Iterable[str] = ()) -> list[st
     return names
 
 
-def _matches(argument: str) -> list[Path]:
+def _matches(argument: str, out: Path) -> Found:
+    if not argument:
+        raise UserError("one of the images is an empty text; the current folder is called .")
     path = expand_path(argument)
     if path.is_dir():
-        return sorted(inner for inner in path.rglob("*") if _is_image(inner, path))
+        files = sorted(inner for inner in path.rglob("*") if _is_data(inner, path, out))
+        images = [file for file in files if file.suffix.lower() in SUFFIXES or is_dicom(file)]
+        return Found(images, sorted(set(files) - set(images)))
     if path.exists():
-        return [path]
+        return Found([path], [])
     if glob.has_magic(argument):
-        return sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+        matches = (Path(match) for match in glob.glob(str(path), recursive=True))
+        return Found(sorted(match for match in matches if _is_data(match, None, out)), [])
     raise UserError(f"there is no file or folder {path}")
 
 
-def _is_image(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.is_file() and (path.suffix.lower() in SUFFIXES or is_dicom(path))
+def _is_data(path: Path, folder: Path | None, out: Path) -> bool:
+    """Whether a file is neither hidden nor the result of a prediction."""
+    if folder is not None:
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            return False
+        if out in path.resolve().parents and folder.resolve() in out.parents:
+            return False
+    results = (path.parent, path.parent.parent) if path.parent.name == "samples" else (path.parent,)
+    return path.is_file() and path.name != SUMMARY and not any((parent / AREAS).exists() for parent in results)
 
 
 def _choices(path: Path) -> list[str]:

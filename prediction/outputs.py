@@ -15,6 +15,9 @@ from prediction.panel import panel
 from prediction.summary import Summary
 from utils.paths import write_atomically, write_text
 
+AREAS = "areas.json"
+"""The file that is written last, and that marks a folder of results."""
+
 
 def write_outputs(
     folder: Path, image: Tensor, samples: Samples, classes: ClassTable, about: dict[str, Any]
@@ -39,6 +42,9 @@ def write_outputs(
 
     for number, sample in enumerate(summary.samples.numpy(), start=1):
         write_png(folder / "samples" / f"{number:02d}.png", sample, colours)
+    for path in (folder / "samples").glob("*.png"):  # of an earlier prediction with more samples
+        if path.stem.isdecimal() and int(path.stem) > len(summary.samples):
+            path.unlink()
     write_png(folder / "majority.png", summary.majority(classes.void).numpy(), colours)
     for label in classes.shown:
         write_png(folder / f"probability_{classes.file_name(label)}.png", _to_bytes(probabilities[label]))
@@ -51,8 +57,9 @@ def write_outputs(
     write_atomically(folder / "samples.npz", write_arrays)
     figure = panel(image, samples, classes)
     write_atomically(folder / "panel.png", lambda temporary: figure.savefig(temporary, format="png"))
+    figure.clear()  # its parts refer to each other, and would stay in memory until the next garbage collection
     areas = {**about, **summary.statistics(classes)}
-    write_text(folder / "areas.json", json.dumps(areas, indent=2) + "\n")
+    write_text(folder / AREAS, json.dumps(areas, indent=2) + "\n")
     return areas
 
 

@@ -17,6 +17,7 @@ from prediction.summary import Summary
 
 _COLUMNS = 5
 _SIDE = 2.0  # inches of a square picture; others have the same area
+_MAX_PIXELS_OF_SIDE = 600  # of a picture; larger images are drawn from every k-th pixel
 _INK = "#333333"
 _OUTLINE = "#ffd000"
 
@@ -40,6 +41,7 @@ def panel(
     """Draw the image, the outlines of all samples, their majority, mean probability and entropy, and some samples.
 
     With more than two classes, the majority overlaid on the image and a legend replace outlines and mean probability.
+    Of large images, only every k-th pixel is drawn.
 
     Args:
         image: B x channels x H x W, as given to the network.
@@ -48,7 +50,9 @@ def panel(
         max_samples: how many samples are shown.
         row: which of the B images.
     """
-    summary = Summary.from_samples(samples, row)
+    step = math.ceil(max(image.shape[-2:]) / _MAX_PIXELS_OF_SIDE)
+    image, labels, probabilities = (x[row, ..., ::step, ::step] for x in (image, samples.labels, samples.probabilities))
+    summary = Summary(labels.cpu(), probabilities.float().cpu())
     if not isinstance(classes, ClassTable):
         classes = ClassTable.from_preprocessing(len(summary.probabilities), classes)
     shown = summary.samples[:max_samples]
@@ -60,7 +64,7 @@ def panel(
         layout="constrained", facecolor="white", dpi=150,
     )  # fmt: skip
     places = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
-    _draw_top(places, image_picture(image[row].cpu()), summary, classes)
+    _draw_top(places, image_picture(image.cpu()), summary, classes)
     for number, (place, sample) in enumerate(zip(places[_COLUMNS:], shown, strict=False), start=1):
         _draw(place, labels_picture(f"sample {number}", sample, classes))
     for place in places:
@@ -101,7 +105,9 @@ def _draw_with_scale(place: Axes, picture: PanelImage) -> None:
 
 
 def _draw_outlines(place: Axes, samples: Tensor) -> None:
-    """The border of class 1 in every sample, fainter if there are many."""
+    """The border of class 1 in every sample, fainter if there are many; an image of one row has no borders."""
+    if min(samples.shape[-2:]) == 1:
+        return
     for sample in samples.numpy():
         if sample.any() and not sample.all():
             place.contour(sample, levels=[0.5], colors=_OUTLINE, linewidths=1.0, alpha=max(0.4, len(samples) ** -0.5))

@@ -2,6 +2,7 @@
 
 The values of a file become intensities in [0, 1]:
 
+    a window was asked for                              (x - low) / (high - low), clipped; DICOM: of the rescaled values
     8 bits, 1 bit                                       x / 255; 0 or 1
     floats within [0, 1]                                unchanged
     DICOM                                               the file's first window, applied to the rescaled values
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from checkpoints.preprocessing import Preprocessing
@@ -24,23 +27,28 @@ from datasets.image_files import MAX_PIXELS, open_image
 from utils.errors import UserError, corrupt_file_as_user_error
 from utils.paths import expand_path
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm", ".dicom")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy", ".dcm", ".dicom")
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 Values = NDArray[Any]
+Window = tuple[float, float]
+"""The values of a file that become 0 and 1."""
 
 
-def read_image(path: str | Path, preprocessing: Preprocessing) -> Tensor:
-    """An image file, scaled as in training: float32, 1 x channels x H x W. Raises UserError for a file that is missing,
-    damaged, not an image, too large, or does not fit the network."""
-    path = expand_path(path)
-    values = _to_channels(intensities(path), preprocessing.image_channels, path)
+def read_image(path: str | Path, preprocessing: Preprocessing, window: Window | None = None) -> Tensor:
+    """An image file, scaled as in training: float32, 1 x channels x H x W.
+
+    Variables are expanded in a text, but not in a `Path`. Raises UserError for a file that is missing, damaged, not an
+    image, too large, or does not fit the network.
+    """
+    path = path if isinstance(path, Path) else expand_path(path)
+    values = _to_channels(intensities(path, window), preprocessing.image_channels, path)
     pixels = torch.from_numpy(np.ascontiguousarray(values.astype(np.float32))).movedim(-1, 0)
     return preprocessing.normalisation.apply(pixels.contiguous())[None]
 
 
-def intensities(path: Path) -> Values:
+def intensities(path: Path, window: Window | None = None) -> Values:
     """The intensities of an image file: floats in [0, 1], H x W x channels. Raises UserError as `read_image`."""
     if not path.is_file():
         raise UserError(f"there is no file {path}")
@@ -49,19 +57,32 @@ def intensities(path: Path) -> Values:
     if path.suffix.lower() == ".npy":
         values = _read_array(path)
     elif path.suffix.lower() in (".dcm", ".dicom") or is_dicom(path):
-        values = read_dicom(path)
+        values = read_dicom(path, window)
     else:
         values = _read_picture(path)
-    return _to_unit_range(values if values.ndim == 3 else values[..., None], path)
+    return _to_unit_range(values if values.ndim == 3 else values[..., None], path, window)
 
 
 def _read_picture(path: Path) -> Values:
     picture = open_image(path)
+    _check_bits_per_colour(path)
     if picture.mode in ("LA", "La"):
         picture = picture.convert("L")
     elif picture.mode not in ("1", "L", "F") and not picture.mode.startswith("I"):
         picture = picture.convert("RGB")
     return np.asarray(picture)
+
+
+def _check_bits_per_colour(path: Path) -> None:
+    """Raises UserError for a PNG or TIFF of 16 bits per colour, which Pillow would silently cut to 8."""
+    with Image.open(path) as picture:
+        if isinstance(picture, TiffImageFile):
+            bits = np.atleast_1d(picture.tag_v2.get(258, 1))
+            cut = len(bits) > 1 and max(bits) > 8
+        else:
+            cut = any(str(tile[3]).startswith(("RGB;16", "RGBA;16", "LA;16")) for tile in picture.tile)
+    if cut:
+        raise UserError(f"{path} has 16 bits per colour, of which 8 would be lost; convert it to NPY")
 
 
 def _read_array(path: Path) -> Values:
@@ -76,13 +97,16 @@ def _read_array(path: Path) -> Values:
     return np.array(values)
 
 
-def _to_unit_range(values: Values, path: Path) -> Values:
+def _to_unit_range(values: Values, path: Path, window: Window | None) -> Values:
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} contains values that are not finite (NaN or infinity)")
+    if window is not None:
+        low, high = window
+        return ((values.astype(np.float64) - low) / (high - low)).clip(0, 1)
     if values.dtype == np.bool_:
         return values.astype(np.float64)
     if values.dtype == np.uint8:
         return values / 255
-    if not np.isfinite(values).all():
-        raise UserError(f"{path} contains values that are not finite (NaN or infinity)")
     is_float, values = values.dtype.kind == "f", values.astype(np.float64)
     low, high = values.min(), values.max()
     if is_float and low >= 0 and high <= 1:
@@ -107,13 +131,14 @@ def is_dicom(path: Path) -> bool:
         return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
 
 
-def read_dicom(path: Path) -> Values:
+def read_dicom(path: Path, window: Window | None = None) -> Values:
     """The image of a DICOM file: H x W or H x W x 3.
 
-    Grey values are rescaled by the file's slope and intercept. If the file has a window, it maps them to [0, 1] (DICOM
-    PS3.3, C.11.2.1.2.1); otherwise their minimum and maximum do. MONOCHROME1, where small values are bright, is
-    inverted. Raises UserError if pydicom or its plugin for the compression is not installed; for a damaged file, and
-    one with no image, several, or one of more than `MAX_PIXELS`.
+    Grey values are rescaled by the file's slope and intercept, which is all if there is a `window`. Otherwise, if the
+    file has one, it maps them to [0, 1] (DICOM PS3.3, C.11.2.1.2.1), and if not, their minimum and maximum do;
+    MONOCHROME1, where small values are bright, is inverted. Colours are those of the file's palette, if it has one.
+    Raises UserError if pydicom or its plugin for the compression is not installed; for a damaged file, and one with no
+    image, several, or one of more than `MAX_PIXELS`.
     """
     try:
         import pydicom
@@ -128,7 +153,13 @@ def read_dicom(path: Path) -> Values:
         if file.Rows * file.Columns > MAX_PIXELS:
             raise UserError(f"{path} has more than {MAX_PIXELS:,} pixels, the limit; crop or downscale it")
         values = _pixels(file, path)
-        return values if values.ndim == 3 else _apply_window(values, file)
+        if file.get("PhotometricInterpretation") == "PALETTE COLOR":
+            bits = int(file.RedPaletteColorLookupTableDescriptor[2])
+            return np.asarray(pydicom.pixels.apply_color_lut(values, file)) / (2**bits - 1)
+        if values.ndim == 3:
+            return values
+        values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
+        return values if window is not None else _apply_window(values, file)
 
 
 def _pixels(file: Any, path: Path) -> Values:
@@ -145,7 +176,6 @@ def _pixels(file: Any, path: Path) -> Values:
 
 
 def _apply_window(values: Values, file: Any) -> Values:
-    values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
     centre, width = (_first(file.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is not None and width is not None and width >= 1:
         values = ((values - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5).clip(0, 1)

@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,17 +60,40 @@ class Summary:
         }
 
 
-def summary_csv(images: Sequence[dict[str, Any]]) -> str:
-    """One line per image and class, from the statistics of the images with their `image` and `file`."""
+_AREAS = [(unit, name) for unit in _AREA_COLUMNS for name in _STATISTICS]
+_HEADER = [*_IMAGE_COLUMNS, *_CLASS_COLUMNS, *(f"{unit}_{name}" for unit, name in _AREAS)]
+
+
+def summary_rows(image: dict[str, Any]) -> list[list[str]]:
+    """The cells of one line per class, from the statistics of an image with its `image` and `file`."""
+    return [
+        [_cell(value) for value in (*(image[name] for name in _IMAGE_COLUMNS), *(one[name] for name in _CLASS_COLUMNS),
+                                    *(one[unit][name] for unit, name in _AREAS))]
+        for one in image["classes"]
+    ]  # fmt: skip
+
+
+def summary_csv(rows: Iterable[Sequence[str]]) -> str:
+    """A CSV file of these lines with their header."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    areas = [(unit, name) for unit in _AREA_COLUMNS for name in _STATISTICS]
-    writer.writerow([*_IMAGE_COLUMNS, *_CLASS_COLUMNS, *(f"{unit}_{name}" for unit, name in areas)])
-    for image in images:
-        for one in image["classes"]:
-            fixed = [*(image[name] for name in _IMAGE_COLUMNS), *(one[name] for name in _CLASS_COLUMNS)]
-            writer.writerow([*fixed, *(one[unit][name] for unit, name in areas)])
+    csv.writer(out, lineterminator="\n").writerows([_HEADER, *rows])
     return out.getvalue()
+
+
+def read_summary(path: Path) -> list[list[str]]:
+    """The lines of an earlier summary; none if there is no such file or it has other columns."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    return [row for row in rows if len(row) == len(_HEADER)] if header == _HEADER else []
+
+
+def _cell(value: Any) -> str:
+    """A value as text that no spreadsheet takes for a formula and no terminal for a command."""
+    text = "" if value is None else str(value)
+    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@")) else text
 
 
 def _area(masks: Tensor) -> dict[str, Any]:

@@ -26,7 +26,7 @@ PREPROCESSING = {
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    return tiny.save_model(tmp_path / "logs" / "my_run" / "best_ged.pt", preprocessing=PREPROCESSING)
+    return tiny.save_model(tmp_path / "logs" / "my_run" / "last.pt", preprocessing=PREPROCESSING)
 
 
 @pytest.fixture
@@ -97,6 +97,54 @@ def test_bad_image_is_skipped_and_sets_the_exit_status(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "a_x", "b_x", "large", "summary.csv"}
 
 
+def test_images_that_are_one_pixel_high_too_large_or_not_writable_do_not_end_the_others(
+    checkpoint: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.new("L", (9, 1)).save(pictures / "a" / "row.png")
+    for name, width in (("huge", 7), ("occupied", 8)):
+        Image.new("L", (width, 8)).save(pictures / "a" / f"{name}.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "occupied").write_text("a file where a folder is needed")
+    sample = CCDM.sample
+
+    def with_little_memory(self: CCDM, image: Any, *arguments: Any, **options: Any) -> Any:
+        if image.shape[-1] == 7:
+            raise MemoryError
+        return sample(self, image, *arguments, **options)
+
+    monkeypatch.setattr(CCDM, "sample", with_little_memory)
+    with pytest.raises(SystemExit) as ended:
+        predict(checkpoint, pictures, out=tmp_path / "out")
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert re.search(r"skipped: .*huge\.png: out of memory", said)
+    assert re.search(r"skipped: .*occupied", said)
+    with (tmp_path / "out" / "summary.csv").open(newline="") as file:
+        assert [line["image"] for line in csv.DictReader(file)] == ["row", "a_x", "large", "b_x"]
+
+
+def test_second_run_keeps_the_lines_of_the_first_and_no_samples_that_it_did_not_draw(
+    checkpoint: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict(checkpoint, pictures, out=out)
+    lines = predict(checkpoint, pictures / "b" / "large.png", "--num-samples", 2, out=out)
+    assert [(line["image"], line["num_samples"]) for line in lines] == [("a_x", "3"), ("b_x", "3"), ("large", "2")]
+    assert {path.name for path in (out / "large" / "samples").iterdir()} == {"01.png", "02.png"}
+
+
+def test_window_is_the_same_for_all_images(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    bright = np.asarray(Image.open(pictures / "a" / "x.png")).astype(np.int32) * 10 - 1000
+    np.save(pictures / "a" / "raw.npy", bright)
+    predict(checkpoint, pictures / "a" / "raw.npy", "--window", -1000, 1550, out=tmp_path / "raw")
+    predict(checkpoint, pictures / "a" / "x.png", out=tmp_path / "plain")
+    assert np.array_equal(results(tmp_path / "raw" / "raw")[0], results(tmp_path / "plain" / "x")[0])
+
+
 def test_classifier_draws_every_pixel_in_one_step(pictures: Path, tmp_path: Path) -> None:
     classifier = CCDM(tiny.model().network, get_process(2))
     path = tiny.save_model(tmp_path / "classifier.pt", classifier, process="diffusion.classifier")
@@ -122,6 +170,7 @@ def refusal(*argv: object) -> str:
         (["--sample", "3"], "unrecognized arguments: --sample 3"),
         (["--tile", "0"], "argument --tile"),
         (["--seed", str(2**63)], "argument --seed"),
+        (["--window", "400", "-1000"], "LOW is below HIGH"),
         (["--device", "gpu"], "'gpu' is not a device"),
         (["nowhere.png"], "there is no file or folder nowhere.png"),
     ],

@@ -17,18 +17,37 @@ def pictures(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4)).save(path)
     (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "out" / "old" / "areas.json").write_text("{}")
     (tmp_path / "a" / "IM0001").write_bytes(bytes(128) + b"DICM")
     (tmp_path / "none").mkdir()
     return tmp_path
 
 
+OUT = Path("elsewhere")
+
+
 def found(pictures: Path, *arguments: str) -> list[str]:
-    paths = find_images([str(pictures / argument) for argument in arguments], pictures / "out")
-    return [str(path.relative_to(pictures)) for path in paths]
+    images, _ = find_images([str(pictures / argument) if argument else str(pictures) for argument in arguments], OUT)
+    return [str(path.relative_to(pictures)) for path in images]
 
 
 def test_folders_are_searched_recursively_without_results_and_hidden_files(pictures: Path) -> None:
     assert found(pictures, "") == ["a/IM0001", "a/deep/z.tif", "a/x.png", "a/y.JPG", "b/x.png"]
+
+
+def test_other_files_in_folders_are_named(pictures: Path) -> None:
+    assert find_images([str(pictures)], OUT).others == [pictures / "a" / "notes.txt"]
+
+
+@pytest.mark.parametrize("out", ["", "..", "a/results"])
+def test_results_are_no_images_wherever_they_are_but_images_beside_them_are(pictures: Path, out: str) -> None:
+    for name in ("a/results/unfinished/samples/01.png", "a/results/x/panel.png", "a/results/x/samples/01.png"):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(pictures / name)
+    (pictures / "a" / "results" / "x" / "areas.json").write_text("{}")
+    names = {path.relative_to(pictures).as_posix() for path in find_images([str(pictures)], pictures / out).images}
+    unfinished = set() if out == "a/results" else {"a/results/unfinished/samples/01.png"}
+    assert names == {"a/IM0001", "a/deep/z.tif", "a/x.png", "a/y.JPG", "b/x.png"} | unfinished
 
 
 def test_patterns_and_files_keep_their_order_without_duplicates(pictures: Path) -> None:
@@ -43,6 +62,8 @@ def test_patterns_and_files_keep_their_order_without_duplicates(pictures: Path) 
 def test_arguments_without_images_raise_an_error(pictures: Path, argument: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         found(pictures, "a", argument)
+    with pytest.raises(UserError, match="empty text"):
+        find_images([""], OUT)
 
 
 @pytest.mark.parametrize(

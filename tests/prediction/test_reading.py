@@ -1,6 +1,8 @@
 """Image files of all kinds become the input of the network, and others raise errors that say why."""
 
+import struct
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +76,50 @@ def test_transparency_palettes_and_single_bits_are_supported(tmp_path: Path, mod
         picture.putalpha(0)
     read = read_image(saved(tmp_path / "x.png", picture), preprocessing([0.5], [0.5]))
     assert torch.allclose(read[0, 0], torch.from_numpy(np.where(RAMP > 100, 1.0, -1.0)).float(), atol=1e-6)
+
+
+def test_colours_of_16_bits_are_refused_rather_than_cut(tmp_path: Path) -> None:
+    channels = np.stack([WIDE, WIDE // 2, WIDE // 3, WIDE])
+    for name, written in (("rgb.png", channels[:3]), ("rgba.png", channels)):
+        (tmp_path / name).write_bytes(png_of_16_bits(written))
+        assert "16 bits per colour" in refusal(tmp_path / name)
+    content = bytearray(saved(tmp_path / "x.tif", Image.new("RGB", (4, 4))).read_bytes())
+    assert intensities(tmp_path / "x.tif").shape == (4, 4, 3)
+    place = content.find((8).to_bytes(2, "little") * 3)
+    content[place : place + 6] = (16).to_bytes(2, "little") * 3
+    (tmp_path / "x.tif").write_bytes(bytes(content) + bytes(48))
+    assert "16 bits per colour" in refusal(tmp_path / "x.tif")
+
+
+def png_of_16_bits(channels: np.ndarray) -> bytes:
+    """A PNG of 3 or 4 channels (channels x H x W), which Pillow cannot write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    _, height, width = channels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if len(channels) == 3 else 6, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in np.moveaxis(channels, 0, -1))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_window_replaces_the_scale_of_the_file(tmp_path: Path) -> None:
+    for name, values in (("x.npy", [[-1000.0, 400.0, 2000.0, -300.0]]), ("y.npy", [[-300, 400]])):
+        np.save(tmp_path / name, np.array(values))
+    assert np.allclose(intensities(tmp_path / "x.npy", (-1000, 400))[..., 0], [[0, 1, 1, 0.5]])
+    assert np.allclose(intensities(tmp_path / "y.npy", (-1000, 400))[..., 0], [[0.5, 1]])
+    assert np.allclose(intensities(saved(tmp_path / "x.png", RAMP), (0, 128))[..., 0], (RAMP / 128).clip(0, 1))
+
+
+def test_variables_in_the_name_of_a_found_file_are_not_expanded(tmp_path: Path) -> None:
+    (tmp_path / "$HOME").mkdir()
+    path = saved(tmp_path / "$HOME" / "x.png", RAMP)
+    assert read_image(path, preprocessing([0.5], [0.5])).shape == (1, 1, 6, 5)
+
+
+def test_programs_are_not_started_for_files_that_pillow_would_give_them(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n")
+    assert "cannot identify" in refusal(tmp_path / "x.png")
 
 
 def test_pictures_are_rotated_as_their_exif_data_say(tmp_path: Path) -> None:
@@ -170,6 +216,23 @@ def test_dicom_is_rescaled_and_clipped_to_its_window(tmp_path: Path) -> None:
         ("inverted.dcm", {"PhotometricInterpretation": "MONOCHROME1"}, 1 - stretched),
     ):  # fmt: skip
         assert np.allclose(intensities(write_dicom(tmp_path / name, stored, **elements))[..., 0], expected), name
+
+
+def test_dicom_with_a_window_of_the_user_is_only_rescaled(tmp_path: Path) -> None:
+    stored = np.array([[24, 1424, 724]], np.uint16)
+    path = write_dicom(tmp_path / "x.dcm", stored, RescaleIntercept=-1024, WindowCenter=0, WindowWidth=10)
+    assert np.allclose(intensities(path, (-1000, 400))[..., 0], [[0, 1, 0.5]])
+
+
+def test_dicom_with_a_palette_has_its_colours(tmp_path: Path) -> None:
+    table = {}
+    for name, values in (("Red", [0, 65535]), ("Green", [0, 32768]), ("Blue", [0, 0])):
+        table[f"{name}PaletteColorLookupTableDescriptor"] = [2, 0, 16]
+        table[f"{name}PaletteColorLookupTableData"] = np.array(values, "<u2").tobytes()
+    path = write_dicom(
+        tmp_path / "x.dcm", np.array([[0, 1]], np.uint16), PhotometricInterpretation="PALETTE COLOR", **table
+    )
+    assert np.allclose(intensities(path), [[[0, 0, 0], [1, 0.5, 0]]], atol=1e-4)
 
 
 def test_dicom_without_exactly_one_complete_image_raises_errors(tmp_path: Path) -> None:

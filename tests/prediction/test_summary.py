@@ -19,7 +19,7 @@ from metrics import label_frequencies
 from models import Samples
 from prediction import panel
 from prediction.outputs import write_outputs
-from prediction.summary import Summary, summary_csv
+from prediction.summary import Summary, read_summary, summary_csv, summary_rows
 
 LABELS = torch.tensor([[[0, 1, 1], [0, 0, 1]], [[0, 1, 0], [0, 0, 0]], [[0, 1, 1], [0, 0, 0]]], dtype=torch.uint8)
 TWO = ClassTable.create(2)
@@ -67,11 +67,28 @@ def test_void_is_excluded_from_majority_and_areas() -> None:
 def test_summary_file_has_a_line_for_every_image_and_class() -> None:
     _, samples = sampled(num_classes=4)
     statistics = Summary.from_samples(samples).statistics(ClassTable.create(4))
-    text = summary_csv([{"image": name, "file": f"{name}, a.png", **statistics} for name in ("x", "y")])
+    rows = [summary_rows({"image": name, "file": f"{name}, a.png", **statistics}) for name in ("x", "y")]
+    text = summary_csv(rows[0] + rows[1])
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [(line["image"], line["class"]) for line in lines] == [(name, c) for name in "xy" for c in "123"]
     assert lines[0]["file"] == "x, a.png"
     assert float(lines[2]["pixels_mean"]) == pytest.approx(float((samples.labels == 3).sum()) / 4)
+
+
+def test_summary_is_read_as_written_and_its_cells_are_harmless(tmp_path: Path) -> None:
+    _, samples = sampled()
+    statistics = Summary.from_samples(samples).statistics(TWO)
+    rows = summary_rows({"image": "=1+1", "file": "\x1b[31m.png", **statistics})
+    assert (rows[0][0], rows[0][1]) == ("'=1+1", "\ufffd[31m.png")
+    (tmp_path / "summary.csv").write_text(summary_csv(rows), encoding="utf-8")
+    assert read_summary(tmp_path / "summary.csv") == rows
+    (tmp_path / "summary.csv").write_text("other,columns\n1,2\n")
+    assert read_summary(tmp_path / "summary.csv") == read_summary(tmp_path / "none.csv") == []
+
+
+def test_large_images_are_drawn_from_fewer_pixels() -> None:
+    figure = panel(*sampled(number=2, size=(1300, 1201)))
+    assert max(max(image.get_array().shape) for axes in figure.axes for image in axes.images) <= 601
 
 
 def test_files_contain_the_samples(tmp_path: Path) -> None:
