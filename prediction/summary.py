@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evaluation.classes import ClassTable
-from metrics import label_frequencies, predictive_entropy
+from metrics import predictive_entropy
 from models import Samples
 
 _STATISTICS = ("mean", "std", "min", "max")
@@ -39,10 +39,16 @@ class Summary:
 
     def majority(self, void: int | None = None) -> Tensor:
         """The most frequent class of each pixel other than void, the lowest in case of a tie: uint8, H x W."""
-        votes = label_frequencies(self.samples[None], len(self.probabilities))[0]
-        if void is not None:
-            votes[void] = -1
-        return votes.argmax(0).to(torch.uint8)
+        size = self.samples.shape[1:]
+        most, majority = torch.full(size, -1, dtype=torch.int32), torch.zeros(size, dtype=torch.uint8)
+        for label in range(len(self.probabilities)):  # one by one, without copies, as images may be large
+            if label != void:
+                votes = torch.zeros(size, dtype=torch.int32)
+                for sample in self.samples:
+                    votes += sample == label
+                majority[votes > most] = label
+                most = torch.maximum(most, votes)
+        return majority
 
     def statistics(self, classes: ClassTable) -> dict[str, Any]:
         """Mean entropy, and areas in pixels and as fractions of the image, as plain data; void or background is left
@@ -54,8 +60,7 @@ class Summary:
             "num_samples": num_samples,
             "mean_entropy_bits": round(float(self.entropy.mean()), 6),
             "classes": [
-                {"class": label, "name": classes.names[label], **_area(self.samples == label)}
-                for label in classes.shown
+                {"class": label, "name": classes.names[label], **_areas(self.samples, label)} for label in classes.shown
             ],
         }
 
@@ -96,13 +101,13 @@ def _cell(value: Any) -> str:
     return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@")) else text
 
 
-def _area(masks: Tensor) -> dict[str, Any]:
+def _areas(samples: Tensor, label: int) -> dict[str, Any]:
     """The area of a class in every sample, S x H x W, and its spread over the samples."""
-    areas = masks.flatten(1).sum(1)
+    areas = torch.stack([(sample == label).count_nonzero() for sample in samples])
     return {
         "samples_with_class": int((areas > 0).sum()),
         "pixels": _spread(areas.double()),
-        "fraction": _spread(areas.double() / masks[0].numel()),
+        "fraction": _spread(areas.double() / samples[0].numel()),
         "pixels_of_each_sample": areas.tolist(),
     }
 
