@@ -13,7 +13,7 @@ from torch import Tensor
 
 from checkpoints.preprocessing import Preprocessing
 from datasets import AnnotatedDataset
-from utils.paths import write_atomically
+from utils.paths import safe_name, write_atomically
 
 Palette = NDArray[np.uint8]
 
@@ -73,8 +73,10 @@ class ClassTable:
         return [label for label in range(len(self)) if label != (0 if self.void is None else self.void)]
 
     def file_name(self, label: int) -> str:
-        """The name of a class as part of a file name."""
-        return "".join(sign if sign.isalnum() or sign in "-." else "_" for sign in self.names[label])
+        """The name of a class as part of a file name, with its number if others have the same."""
+        names = [safe_name(name.replace(" ", "_")) for name in self.names]
+        same = [name.casefold() for name in names].count(names[label].casefold()) > 1
+        return f"{label}_{names[label]}" if same else names[label]
 
 
 def default_colours(num_classes: int, void: int | None = None) -> Palette:
@@ -114,10 +116,15 @@ class LabelFiles:
         write_png(self._colours(name), self._classes.colours[labels])
 
     def _ids(self, name: str) -> Path:
-        return self._folder / "predictions" / _city(name) / f"{name}_pred_labelIds.png"
+        return self._path("predictions", name, "labelIds")
 
     def _colours(self, name: str) -> Path:
-        return self._folder / "predictions_in_colour" / _city(name) / f"{name}_pred_color.png"
+        return self._path("predictions_in_colour", name, "color")
+
+    def _path(self, folder: str, name: str, kind: str) -> Path:
+        safe = safe_name(name)
+        city = safe.partition("_")[0] if "_" in safe else ""
+        return self._folder / folder / city.strip(". ") / f"{safe}_pred_{kind}.png"
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8], palette: Palette | None = None) -> None:
@@ -127,8 +134,3 @@ def write_png(path: Path, pixels: NDArray[np.uint8], palette: Palette | None = N
     if palette is not None:
         picture.putpalette(palette.tobytes())
     write_atomically(path, lambda temporary: picture.save(temporary, format="png"))
-
-
-def _city(name: str) -> str:
-    city, underscore, _ = name.partition("_")
-    return city if underscore else ""

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -123,6 +124,9 @@ def score(
 
     is_done = None if label_files is None else label_files.exist
     images = evaluate_in_batches(data, indices, score_batch, is_done=is_done, **options)
+    repeated, times = Counter(image.name for image in images).most_common(1)[0]
+    if label_files is not None and times > 1:
+        raise UserError(f"{times} images have the name {repeated!r}, by which predictions are stored; expected one")
     name = SELECTION[task][0]
     return Result(task, [images], [n for n in sorted({1, *num_samples}) if column(name, n) in images[0].values])
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prediction.outputs import AREAS
 from prediction.reading import SUFFIXES, is_dicom
 from utils.errors import UserError
-from utils.paths import expand_path
+from utils.paths import expand_path, safe_name
 
 SUMMARY = "summary.csv"
 """The file in the folder of results that lists the areas of all images."""
@@ -92,4 +92,4 @@ def _is_data(path: Path, folder: Path | None, out: Path) -> bool:
 def _choices(path: Path) -> list[str]:
     stem, suffix = (path.stem, path.suffix) if path.suffix.lower() in SUFFIXES else (path.name, "")
     folder = path.resolve().parent.name
-    return [stem, f"{folder}_{stem}", f"{folder}_{stem}_{suffix[1:]}".rstrip("_")]
+    return [safe_name(name) for name in (stem, f"{folder}_{stem}", f"{folder}_{stem}_{suffix[1:]}".rstrip("_"))]

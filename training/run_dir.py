@@ -60,9 +60,11 @@ class FolderLock:
         """Take the lock, and remove the temporary files of runs that were killed.
 
         Raises:
-            UserError: if another run holds it.
+            UserError: if another run holds it, or its file is a symbolic link, whose target would be emptied.
         """
         self.folder, self._file = folder, folder / ".lock"
+        if self._file.is_symlink():
+            raise UserError(f"{self._file} is a symbolic link; remove it")
         self._lock = FileLock(self._file)
         try:
             self._lock.acquire(blocking=False)

@@ -1,6 +1,8 @@
 """The log of a run: on the terminal, and in `log.txt` of its folder."""
 
 import logging
+import os
+from io import TextIOWrapper
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,5 +33,13 @@ class _Terminal(logging.Handler):
 class _LogFile(logging.FileHandler):
     """Raises errors such as a full disk to the caller; `logging` would print a traceback and carry on."""
 
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=_no_link)
+
     def handleError(self, record: logging.LogRecord) -> None:
         raise
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file, unless it is a symbolic link."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -1,6 +1,7 @@
-"""Expanding paths, and writing files atomically."""
+"""Expanding paths, safe file names, and writing files atomically."""
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -11,6 +12,7 @@ from pathlib import Path
 from utils.errors import UserError
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+_MAX_NAME_BYTES = 150  # file systems allow 255, and suffixes are added
 
 
 def expand_path(path: str | Path) -> Path:
@@ -23,6 +25,23 @@ def expand_path(path: str | Path) -> Path:
     if "$" in expanded:
         raise UserError(f"the path {path} contains an environment variable that is not set")
     return Path(expanded)
+
+
+def safe_name(name: str) -> str:
+    """A name that comes from data, as the name of a file or folder.
+
+    It has no separators, control characters or surrogates, is not hidden and not too long. A name that had to be
+    changed gets a digest of the original, so that different names stay different.
+
+    >>> safe_name("nodule 7"), safe_name("../../x")
+    ('nodule 7', 'x_55c35b3f')
+    """
+    printable = "".join(sign if sign.isprintable() and sign not in '/\\:*?"<>|' else "_" for sign in name)
+    safe = printable.encode()[:_MAX_NAME_BYTES].decode(errors="ignore").strip(". ")
+    if safe == name and name:
+        return name
+    digest = hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    return f"{safe.strip('._ ')}_{digest}".lstrip("_")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], previous: Path | None = None) -> None:

@@ -34,10 +34,8 @@ def evaluated(evaluated_with: Evaluate) -> Evaluated:
 @pytest.fixture(scope="session")
 def segmented_with(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
     def run(model: CCDM | None = None, **changes: Any) -> Evaluated:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("evaluation.evaluate.LabelFiles", lambda *_: None)  # the names are no file names
-            folder = tmp_path_factory.mktemp("segmented")
-            return Evaluated(model or tiny.model(4, 3), Streets(), folder, **{**SETTINGS, **changes})
+        folder = tmp_path_factory.mktemp("segmented")
+        return Evaluated(model or tiny.model(4, 3), Streets(), folder, **{**SETTINGS, **changes})
 
     return run
 

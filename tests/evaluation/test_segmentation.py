@@ -25,6 +25,7 @@ from tests import tiny
 from tests.datasets.trees import write_cityscapes
 from tests.evaluation.data import Scenes
 from utils.errors import UserError
+from utils.paths import safe_name
 
 SIZE = (16, 32)
 FULL_SIZE = (32, 64)
@@ -63,6 +64,30 @@ def test_predictions_are_written_with_the_ids_and_colours_of_the_dataset(tmp_pat
     assert (ids.dtype, ids.tolist()) == (np.uint8, [[7, 9], [9, 9]])
     colours = np.asarray(Image.open(tmp_path / "predictions_in_colour" / "town" / "town_0_pred_color.png"))
     assert colours.tolist() == [[[1, 2, 3], [4, 5, 6]], [[4, 5, 6], [1, 2, 3]]]
+
+
+class Escaping(Scenes):
+    """Scenes whose names lead out of a folder."""
+
+    names = ("../../../x", "../../../y")
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**super().__getitem__(index), "name": self.names[index]}
+
+
+def test_predictions_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score_maps(Escaping(), lambda index: torch.zeros(2, 2, dtype=torch.int64), tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert len(list((tmp_path / "run").rglob("*.png"))) == 4
+    monkeypatch.setattr(Escaping, "names", ("same", "same"))
+    with pytest.raises(UserError, match="2 images have the name 'same'"):
+        score_maps(Escaping(), lambda index: torch.zeros(2, 2, dtype=torch.int64), tmp_path)
+
+
+def test_file_names_of_classes_are_safe_and_unique() -> None:
+    classes = ClassTable.create(4, ["traffic light", "../x", "a", "A"])
+    names = [classes.file_name(label) for label in range(4)]
+    assert names == ["traffic_light", safe_name("../x"), "2_a", "3_A"]
 
 
 def test_classes_without_names_ids_and_colours_get_default_ones() -> None:

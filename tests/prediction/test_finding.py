@@ -7,6 +7,7 @@ from PIL import Image
 
 from prediction.finding import find_images, output_names
 from utils.errors import UserError
+from utils.paths import safe_name
 
 
 @pytest.fixture
@@ -77,6 +78,8 @@ def test_arguments_without_images_raise_an_error(pictures: Path, argument: str, 
         (["a/x.png", "b/x.png", "c/a_x.png"], ["a_x_png", "b_x", "c_a_x"]),
         (["a/1.2.840.5", "a/1.2.840.6"], ["1.2.840.5", "1.2.840.6"]),
         (["a/summary.csv.png"], ["a_summary.csv"]),
+        (["a/...png"], [safe_name("..")]),
+        (["a/\udce9.png", "b/\x1b[2J.png"], [safe_name("\udce9"), safe_name("\x1b[2J")]),
     ],
 )
 def test_results_have_unique_names(files: list[str], names: list[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests import tiny
 from training.run_dir import FolderLock, locked_run_dir, make_run_dir
 from utils.errors import UserError
+from utils.logs import setup_logging
 
 
 def test_folder_is_named_after_dataset_and_time(tmp_path: Path) -> None:
@@ -53,6 +54,19 @@ def test_lock_removes_the_temporary_files_of_killed_runs(tmp_path: Path) -> None
     (tmp_path / "last.pt").write_text("whole")
     FolderLock(tmp_path).release()
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "last.pt"}
+
+
+def test_symbolic_links_in_a_run_folder_are_not_followed(tmp_path: Path) -> None:
+    precious, folder = tmp_path / "precious", tmp_path / "run"
+    precious.write_text("keep me")
+    folder.mkdir()
+    for name in (".lock", "log.txt"):
+        (folder / name).symlink_to(precious)
+    with pytest.raises(UserError, match="is a symbolic link; remove it"):
+        FolderLock(folder)
+    with pytest.raises(OSError, match="symbolic links"):
+        setup_logging(folder)
+    assert precious.read_text() == "keep me"
 
 
 def test_folder_stays_only_if_something_was_written_into_it(tmp_path: Path) -> None:

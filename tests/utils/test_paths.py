@@ -5,9 +5,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from utils.errors import UserError
-from utils.paths import expand_path, remove_temporary_files, write_atomically, write_text
+from utils.paths import expand_path, remove_temporary_files, safe_name, write_atomically, write_text
 
 
 def test_home_and_variables_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,6 +31,24 @@ def test_temporary_folder_is_known_even_if_its_variable_is_not_set(monkeypatch: 
     assert expand_path("${TMPDIR}/x") == Path(tempfile.gettempdir()) / "x"
     monkeypatch.setenv("TMPDIR", "/elsewhere")
     assert expand_path("${TMPDIR}/x") == Path("/elsewhere/x")
+
+
+@given(st.text(st.characters() | st.sampled_from("./\\~\0\n\ud800\udce9: "), max_size=300))
+@settings(database=None, derandomize=True)
+def test_safe_name_is_one_component_that_is_not_hidden(name: str) -> None:
+    safe = safe_name(name)
+    assert Path("folder", safe).resolve().parent == Path("folder").resolve()
+    assert safe.isprintable()
+    assert not safe.startswith(".")
+    assert 0 < len(safe.encode()) <= 160
+    assert safe_name(safe) == safe
+
+
+def test_safe_names_differ_and_ordinary_names_stay() -> None:
+    for name in ("frankfurt_000000_000294", "1.2.840.5", "scan (1)", "Läsion"):
+        assert safe_name(name) == name
+    names = ["a/b", "a\\b", "a_b", "../a_b", "..", ".", "", "a" * 200, "a" * 201, "\ud800", "\ud801"]
+    assert len({safe_name(name) for name in names}) == len(names)
 
 
 def test_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None:
