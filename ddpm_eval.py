@@ -76,6 +76,7 @@ def run(settings: EvalSettings) -> None:
     about = {
         "settings": settings.model_dump(),
         "dataset_file": settings.dataset_file,
+        "dataset": ", ".join([str(settings.dataset_file), Path(getattr(data, "source", "")).name]).rstrip(", "),
         "time_steps": model.process.time_steps,
         "checkpoint": {"path": str(path), "step": checkpoint["step"], "digest_of_weights": digest},
         "training_settings": checkpoint["settings"],
@@ -144,7 +145,7 @@ def open_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any], named: E
 def write_results(folder: Path, evaluation: Evaluation, results: Sequence[Result], about: Mapping[str, Any]) -> None:
     """Print the tables, and write all files but those that were written on the way."""
     size, encoder = results[0].images[0].size, evaluation.model.encoder
-    published = published_results(about["dataset_file"], size, encoder is not None)
+    published = published_results(getattr(evaluation.data, "benchmark", None), size, encoder is not None)
     contents = results_contents(results, evaluation.classes, published, about)
     LOGGER.info(as_text(contents))
     write_json(folder / "results.json", contents)

@@ -17,6 +17,7 @@ that returns a `torch.utils.data.Dataset` for the split "train", "val" or "test"
     image_mean, image_std      per channel: the image is (x - mean) / std of intensities x in [0, 1]; 0.5 and 0.5 by
                                default. Colour jitter and the 8-bit cache rely on them
     source                     the file or folder that is read, for messages
+    benchmark                  LIDCv1, LIDCv2 or Cityscapes, whose published numbers the evaluation then shows
 
 and items that are dicts:
 

@@ -6,6 +6,7 @@ not public: evaluate on "val".
 """
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ class Cityscapes(Dataset[dict[str, Any]]):
     class_names = (*(c.name for c in _CLASSES), "void")
     class_ids = (*(c.id for c in _CLASSES), 0)
     class_colours = (*(c.color for c in _CLASSES), (0, 0, 0))
+    benchmark = "Cityscapes"
     image_mean = (0.485, 0.456, 0.406)  # of ImageNet
     image_std = (0.229, 0.224, 0.225)
 
@@ -86,15 +88,20 @@ class Cityscapes(Dataset[dict[str, Any]]):
         return item
 
     def class_counts(self) -> Tensor:
-        """Pixels of each class in the split at this size: int64, 20. Stored in a file in `root`."""
-        file = self.root / f"class_counts_{self.split}_{self.size[0]}x{self.size[1]}_of_{len(self)}.json"
-        if file.is_file():
-            return torch.tensor(json.loads(file.read_text(encoding="utf-8")))
+        """Pixels of each class in the split at this size: int64, 20. Stored in a file in `root`,
+        which is used as long as no annotation is replaced."""
+        file = self.root / f"class_counts_{self.split}_{self.size[0]}x{self.size[1]}.json"
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for _, path in self._files]
+        digest = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # then count again
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            if stored["files"] == digest and len(stored["counts"]) == self.num_classes:
+                return torch.tensor([int(count) for count in stored["counts"]])
         counts = torch.zeros(self.num_classes, dtype=torch.int64)
         for _, path in tqdm(self._files, desc="counting classes", unit="image", leave=False):
             counts += self._resized(_read_labels(path)).flatten().bincount(minlength=self.num_classes)
         with contextlib.suppress(UserError):  # a read-only folder: count again next time
-            write_text(file, json.dumps(counts.tolist()))
+            write_text(file, json.dumps({"files": digest, "counts": counts.tolist()}))
         return counts
 
     def _resized(self, labels: NDArray[np.uint8]) -> Tensor:

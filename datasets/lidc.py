@@ -6,8 +6,9 @@ Layout: groups `train`, `val` and `test`, each with
     labels   N x A x H x W, classes 0 .. C-1: the label maps of A annotators
     uids     N, integers: the patient (or other group) of each image; optional
 
-and optionally the file's attribute `num_classes`. The LIDC benchmark's file has images in [-0.5, 0.5] and 4 annotators
-of 2 classes; nothing here depends on that. `python -m datasets.preparation.lidc` creates it.
+and optionally the file's attributes `num_classes` and `benchmark` ("LIDCv1" if the paper's numbers are to be shown).
+The LIDC benchmark's file has images in [-0.5, 0.5] and 4 annotators of 2 classes; nothing here depends on that.
+`python -m datasets.preparation.lidc` creates it.
 """
 
 import functools
@@ -57,6 +58,7 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
             self.image_channels = 1 if images.ndim == 3 else images.shape[1]
             modified = self.path.stat().st_mtime_ns
             self.num_classes = int(num_classes or file.attrs.get("num_classes") or _count_classes(self.path, modified))
+            self.benchmark = str(file.attrs.get("benchmark", "")) or None
             self.uids: NDArray[Any] = group["uids"][()] if "uids" in group else np.arange(self._length)
             default_range = (-0.5, 0.5) if images.dtype.kind == "f" else (0.0, 255.0)
         self._low, self._high = image_range or default_range

@@ -36,6 +36,7 @@ class LIDCCrops(Dataset[dict[str, Any]]):
 
     num_classes = 2
     class_names = ("background", "nodule")
+    benchmark = "LIDCv2"
     image_channels = 1
 
     def __init__(self, path: Path, split: str) -> None:

@@ -3,13 +3,11 @@
 from typing import Any
 
 _LIDC = {
-    "datasets.lidc": (
-        "LIDCv1",
+    "LIDCv1": (
         {"ged": {16: 0.212, 32: 0.194, 50: 0.187, 100: 0.183}, "hm_iou": {16: 0.623, 32: 0.631}},
         "The paper's split of 15,096 slices was never published by patient; its samples take 250 steps.",
     ),
-    "datasets.lidc_crops": (
-        "LIDCv2",
+    "LIDCv2": (
         {"ged": {16: 0.239, 50: 0.216, 100: 0.210}, "hm_iou": {16: 0.598}},
         "The paper's samples take 250 steps.",
     ),
@@ -22,17 +20,17 @@ _CITYSCAPES = {
 }
 
 
-def published_results(dataset_file: str, size: tuple[int, int], with_encoder: bool) -> dict[str, Any] | None:
-    """The paper's results on a dataset in the form of those in `results.json`, with a `note`; None if there are none.
+def published_results(benchmark: str | None, size: tuple[int, int], with_encoder: bool) -> dict[str, Any] | None:
+    """The paper's results on a benchmark in the form of those in `results.json`, with a `note`; None if there are none.
 
     Results on Cityscapes depend on the height and width of the network's images, and on whether it has a DINO encoder.
     """
     network = f"{size[0]}x{size[1]}{' with DINO' if with_encoder else ''}"
-    if dataset_file == "datasets.cityscapes" and network in _CITYSCAPES:
+    if benchmark == "Cityscapes" and network in _CITYSCAPES:
         note = "The paper evaluates the 500 images of the validation split at the size of the network's images."
         name, values, note = f"Cityscapes {network}", {"miou": _CITYSCAPES[network]}, note
-    elif dataset_file in _LIDC:
-        name, values, note = _LIDC[dataset_file]
+    elif benchmark in _LIDC:
+        name, (values, note) = benchmark, _LIDC[benchmark]
     else:
         return None
     cells = [(metric, n, mean) for metric, means in values.items() for n, mean in means.items()]

@@ -139,6 +139,13 @@ def test_network_of_three_classes_is_evaluated_without_an_oracle(tmp_path: Path)
     checkpoint = tiny.save_model(tmp_path / "three.pt", tiny.model(3), settings=settings)
     results = evaluate(checkpoint, tmp_path / "results")
     assert list(lines(results)) == ["model", "majority vote", "always empty"]
+    assert (results["published"], results["dataset"]) == (None, "datasets.lidc, data.hdf5")
+
+
+def test_published_numbers_are_shown_for_the_benchmark_s_own_file(tmp_path: Path) -> None:
+    path = tiny.write_hdf5(tmp_path / "data.hdf5", {"test": tiny.lesion_columns(3)}, benchmark="LIDCv1")
+    settings = {"dataset_file": "datasets.lidc", "dataset_params": {"path": str(path)}}
+    results = evaluate(tiny.save_model(tmp_path / "model.pt", settings=settings), tmp_path / "results")
     assert [row["metric"] for row in results["published"]["metrics"]].count("ged") == 4
 
 

@@ -118,7 +118,7 @@ def write_hdf5(path: Path, entries: Entries, split: Split) -> list[str]:
     lines = [f"{'split':6s} {'slices':>8s} {'patients':>9s} {'empty masks':>18s}"]
     unused = len(entries)
     with h5py.File(path, "w") as file:
-        file.attrs["num_classes"] = NUM_CLASSES
+        file.attrs.update(num_classes=NUM_CLASSES, benchmark="LIDCv1")
         if split.fractions is not None and split.seed is not None:
             file.attrs.update(fractions=split.fractions, seed=split.seed)
         for name, patients in split.patients.items():

@@ -14,7 +14,7 @@ def load_arrays(path: Path) -> Any:
     for a file that is missing, damaged, or imports anything else."""
     with os_errors_as_user_error(path), corrupt_file_as_user_error(path), open(path, "rb") as file:
         try:
-            return _ArraysOnly(file).load()
+            return _ArraysOnly(file, encoding="latin1").load()  # the encoding that NumPy asks for of Python 2
         except _ForbiddenImport as name:
             raise UserError(f"{path} imports {name}; expected only numpy arrays and plain containers") from name
 
@@ -39,6 +39,17 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
+class _Text(str):
+    """Text whose class was one of another package; it may have attributes, which are not used."""
+
+
+def _text(kind: type, base: type, value: str) -> str:
+    """Old protocols rebuild such a text by its base class."""
+    if (kind, base) != (_Text, str):
+        raise _ForbiddenImport(f"copyreg._reconstructor of {kind.__name__}")
+    return _Text(value)
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
@@ -49,4 +60,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,
     ("__builtin__", "bytes"): bytes,
+    ("__builtin__", "str"): str,
+    ("__builtin__", "unicode"): str,
+    ("pydicom.uid", "UID"): _Text,
+    ("dicom.UID", "UID"): _Text,
+    ("copy_reg", "_reconstructor"): _text,
 }

@@ -104,6 +104,7 @@ class Evaluated:
         about = {
             "settings": self.settings.model_dump(),
             "dataset_file": "my.data",
+            "dataset": "my.data",
             "time_steps": model.process.time_steps,
             "checkpoint": {"path": "logs/run/best_ged.pt", "step": 7, "digest_of_weights": "0123abcd"},
             "training_settings": {"optim": {"learning_rate": 0.1}, "class_weights": None},

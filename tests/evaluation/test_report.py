@@ -156,7 +156,7 @@ def test_page_says_what_was_evaluated_and_how(either: Evaluated) -> None:
 
 
 def test_results_of_the_paper_are_shown_with_what_differs(evaluated: Evaluated, segmented: Evaluated) -> None:
-    page = Page(evaluated.render(published=published_results("datasets.lidc", (128, 128), False)))
+    page = Page(evaluated.render(published=published_results("LIDCv1", (128, 128), False)))
     rows = page.tables["Results by number of samples"]
     place = next(place for place, row in enumerate(rows) if row[0] == "paper, LIDCv1")
     assert rows[place][1:] == ["16", "0.212", "0.623", NONE]

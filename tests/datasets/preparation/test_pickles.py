@@ -33,6 +33,28 @@ def test_arrays_of_both_generations_of_numpy_come_back(tmp_path: Path, module: b
     assert np.array_equal(load_arrays(tmp_path / "data.pickle")["x"], array)
 
 
+PYTHON_2 = (
+    b"}q\x00(U\x05imageq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b\x87Rq\x04"
+    b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+    b"U\x10\x00\x00\x00\x00\x00\x00\xf0?\x9a\x99\x99\x99\x99\x99\xf1?tb"
+    b"U\x0aseries_uidccopy_reg\n_reconstructor\n(cdicom.UID\nUID\nc__builtin__\nstr\nU\x051.2.3tRu."
+)
+"""The opcodes that Python 2 writes for an array [1, 1.1] and a text of a class of its own: byte strings (U)."""
+
+
+def test_pickles_of_python_2_are_read(tmp_path: Path) -> None:
+    (tmp_path / "data.pickle").write_bytes(b"\x80\x02" + PYTHON_2)
+    loaded = load_arrays(tmp_path / "data.pickle")
+    assert loaded["image"].tolist() == [1.0, 1.1]
+    assert loaded["series_uid"] == "1.2.3"
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_identifiers_of_dicom_become_text(tmp_path: Path, protocol: int) -> None:
+    uid = pytest.importorskip("pydicom", reason="pydicom is not installed").uid.UID("1.2.3")
+    assert load_arrays(write_pickle(tmp_path / "data.pickle", {"series_uid": uid}, protocol)) == {"series_uid": "1.2.3"}
+
+
 class Runs:
     """An object whose unpickling calls a function."""
 
