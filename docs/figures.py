@@ -1,9 +1,15 @@
-"""Draw the figures of docs/method.md: python docs/figures.py
+"""Draw the figures of docs/method.md and docs/results.md: python docs/figures.py
 
 The data are the process, the synthetic dataset, and `docs/steps.csv`, which has rows of the `per_image.csv` of
 
     python ddpm_eval.py params_eval.yml dataset_val_max_size=64 'sweep.steps=[5,10,25,50,100,250]'
     python ddpm_eval.py params_eval.yml dataset_val_max_size=64 'sweep.steps=[5,10,25,50]' sweep.samplers=ddim
+
+Those of docs/results.md come from `docs/lidc_training.csv`, the validations in the log of `runs/lidc_cpu.sh`, and from
+`docs/lidc_steps.csv`, the same rows of
+
+    python ddpm_eval.py params_eval.yml load_from=weights/lidc_small dataset_params.path=data_lidc.hdf5 \\
+        dataset_split=val dataset_val_max_size=200 'sweep.steps=[100,25,10,5]'
 """
 
 import csv
@@ -27,6 +33,9 @@ from metrics import PairwiseIoU, ged_from, paired_bootstrap_interval  # noqa: E4
 
 _T, _STEPS, _MAX_SAMPLES, _IMAGES = 250, 10, 64, 128
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
+
+Measured = dict[tuple[str, int], dict[str, list[float]]]
+"""GED16 and HM-IoU16 of every image, by sampler and steps."""
 
 
 def schedule() -> Figure:
@@ -72,40 +81,72 @@ def ged_over_samples() -> Figure:
 
 
 def quality_over_steps() -> Figure:
-    """Differences in GED and HM-IoU from 250 ancestral steps, with paired 95 % intervals."""
-    measured = _measured()
+    """Differences of the quick start from 250 ancestral steps."""
+    return _over_steps(_measured("steps.csv"))
+
+
+def lidc_over_steps() -> Figure:
+    """Differences of the small LIDC network from 100 ancestral steps."""
+    return _over_steps(_measured("lidc_steps.csv"))
+
+
+def lidc_training() -> Figure:
+    """GED and HM-IoU of the small LIDC network over the images seen and over minutes."""
+    with (DOCS / "lidc_training.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    thousands, minutes = [row["images"] / 1000 for row in rows], [row["minutes"] for row in rows]
+    rate = thousands[-1] / minutes[-1]
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    names = {"ged_8": "GED8 (lower is better)", "hm_iou_8": "HM-IoU8 (higher is better)"}
+    for axes, (metric, label) in zip(figure.subplots(1, 2), names.items(), strict=True):
+        axes.plot(thousands, [row[metric] for row in rows], "o-", color=_BLUE, markersize=4)
+        axes.set(xlabel="thousand images", ylabel=label, xlim=0)
+        above = axes.secondary_xaxis("top", functions=(lambda x: x / rate, lambda x: x * rate))
+        above.set_xlabel("minutes on two CPU cores")
+    return figure
+
+
+def _over_steps(measured: Measured) -> Figure:
+    """Differences in GED and HM-IoU from the most ancestral steps, with paired 95 % intervals."""
+    most = max(steps for _, steps in measured)
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     names = {"ged_16": "GED16 (lower is better)", "hm_iou_16": "HM-IoU16 (higher is better)"}
     for axes, (metric, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
-        reference = measured["ancestral", _T][metric]
-        for position, (sampler, colour) in enumerate({"ancestral": _BLUE, "ddim": _ORANGE}.items()):
-            steps = sorted(steps for name, steps in measured if name == sampler and steps != _T)
+        reference = measured["ancestral", most][metric]
+        samplers = sorted({sampler for sampler, _ in measured})
+        for position, (sampler, colour) in enumerate(zip(samplers, (_BLUE, _ORANGE), strict=False)):
+            steps = sorted(steps for name, steps in measured if name == sampler and steps != most)
             intervals = [paired_bootstrap_interval(measured[sampler, n][metric], reference) for n in steps]
             means = [interval.mean for interval in intervals]
             errors = [[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]]
             shifted = [n * 1.06**position for n in steps]
             axes.errorbar(shifted, means, errors, fmt="o-", color=colour, markersize=4, capsize=2, label=sampler)
         axes.axhline(0, color=_GREY, linewidth=0.8)
-        axes.set(xscale="log", xlabel="steps", ylabel=f"difference from {_T} ancestral steps", title=title)
-        every = sorted({number for _, number in measured} - {_T})
+        axes.set(xscale="log", xlabel="steps", ylabel=f"difference from {most} ancestral steps", title=title)
+        every = sorted({number for _, number in measured} - {most})
         axes.set_xticks(every, [str(number) for number in every])
         axes.minorticks_off()
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
 
 
-def _measured() -> dict[tuple[str, int], dict[str, list[float]]]:
-    """GED16 and HM-IoU16 of every image, by sampler and steps."""
-    measured: dict[tuple[str, int], dict[str, list[float]]] = {}
-    with (DOCS / "steps.csv").open(encoding="utf-8", newline="") as file:
+def _measured(name: str) -> Measured:
+    """The rows of a file in this folder."""
+    measured: Measured = {}
+    with (DOCS / name).open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             columns = measured.setdefault((row["sampler"], int(row["steps"])), {"ged_16": [], "hm_iou_16": []})
-            for name, values in columns.items():
-                values.append(float(row[name]))
+            for metric, values in columns.items():
+                values.append(float(row[metric]))
     return measured
 
 
-FIGURES = {"schedule": schedule, "ged_over_samples": ged_over_samples, "quality_over_steps": quality_over_steps}
+FIGURES = {
+    "schedule": schedule,
+    "ged_over_samples": ged_over_samples,
+    "quality_over_steps": quality_over_steps,
+    "lidc_training": lidc_training,
+}
 
 
 def main() -> None:

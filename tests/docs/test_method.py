@@ -25,7 +25,7 @@ def in_words(interval: Interval) -> str:
 
 
 def test_table_over_steps_holds_what_was_measured(figures: ModuleType) -> None:
-    measured, page = figures._measured(), (DOCS / "method.md").read_text()
+    measured, page = figures._measured("steps.csv"), (DOCS / "method.md").read_text()
     most = measured["ancestral", 250]
     assert len(measured) == 10
     for (sampler, steps), values in measured.items():
