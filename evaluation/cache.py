@@ -26,7 +26,7 @@ class ResultCache:
     """
 
     def __init__(self, path: Path | None = None, fingerprint: str = "") -> None:
-        self.path = path
+        self.path, self.fingerprint = path, fingerprint
         self.scores: dict[int, ImageScores] = {}
         if path is not None:
             self.scores = broadcast_from_main(lambda: self._open(path, fingerprint))

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from checkpoints.preprocessing import Preprocessing
 from datasets import AnnotatedDataset
-from utils.paths import safe_name, write_atomically
+from utils.distributed import is_main
+from utils.paths import safe_name, write_atomically, write_text
 
 Palette = NDArray[np.uint8]
 
@@ -92,6 +93,9 @@ def default_colours(num_classes: int, void: int | None = None) -> Palette:
     return colours
 
 
+_PREDICTIONS = ("predictions", "predictions_in_colour")
+
+
 class LabelFiles:
     """Predictions as PNG files in the layout that the Cityscapes scripts expect.
 
@@ -100,10 +104,22 @@ class LabelFiles:
 
     The city is the part of the name before the first underscore; names without one have no city folder. Colours are in
     a folder of their own, because the Cityscapes scripts take every file with an image's name for a prediction.
+
+    Args:
+        folder: of the evaluation.
+        classes: of the dataset.
+        identity: of what the predictions depend on; those of another one, such as another seed or other images, are
+            removed, so that the scripts never score a mixture.
     """
 
-    def __init__(self, folder: Path, classes: ClassTable) -> None:
+    def __init__(self, folder: Path, classes: ClassTable, identity: str = "") -> None:
         self._folder, self._classes = folder, classes
+        marker = folder / "cache" / "predictions.txt"
+        if is_main() and (not marker.is_file() or marker.read_text(encoding="utf-8", errors="replace") != identity):
+            for name in _PREDICTIONS:
+                for path in (folder / name).rglob("*_pred_*.png"):
+                    path.unlink()
+            write_text(marker, identity)
 
     def exist(self, name: str) -> bool:
         """Whether the image's files have been written."""
@@ -116,10 +132,10 @@ class LabelFiles:
         write_png(self._colours(name), self._classes.colours[labels])
 
     def _ids(self, name: str) -> Path:
-        return self._path("predictions", name, "labelIds")
+        return self._path(_PREDICTIONS[0], name, "labelIds")
 
     def _colours(self, name: str) -> Path:
-        return self._path("predictions_in_colour", name, "color")
+        return self._path(_PREDICTIONS[1], name, "color")
 
     def _path(self, folder: str, name: str, kind: str) -> Path:
         safe = safe_name(name)

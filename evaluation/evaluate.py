@@ -219,11 +219,11 @@ class Evaluation:
         per_seed: list[list[ImageScores]] = []
         for seed in settings.seeds:
             writes = self.task == "segmentation" and kind == "model" and not per_seed
+            options = self._options(folder, f"{name} seed {seed}", num_samples, sampling.model_dump(), seed)
             result = score_model(
                 self.model, self.data, self.indices, num_samples, sampling, seed,
                 strategy=settings.evaluation_vote_strategy, max_batch_size=settings.max_batch_size,
-                label_files=LabelFiles(folder, self.classes) if writes else None,
-                **self._options(folder, f"{name} seed {seed}", num_samples, sampling.model_dump(), seed),
+                label_files=LabelFiles(folder, self.classes, options["cache"].fingerprint) if writes else None, **options,
             )  # fmt: skip
             per_seed.append(result.images)
         return Result(self.task, per_seed, num_samples, name, kind, sampling)

@@ -224,6 +224,20 @@ def test_written_predictions_have_the_layout_and_size_of_the_annotations(checkpo
         assert {Image.open(tmp_path / folder / file).size for file in files} == {FULL_SIZE[::-1]}
 
 
+def test_predictions_of_another_seed_or_of_more_images_do_not_stay(checkpoint: Path, tmp_path: Path) -> None:
+    def predictions() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "predictions").rglob("*.png")}
+
+    evaluate(checkpoint, tmp_path)
+    first = predictions()
+    evaluate(checkpoint, tmp_path, "seeds=1")
+    second = predictions()
+    evaluate(checkpoint, tmp_path)
+    assert predictions() == first != second
+    evaluate(checkpoint, tmp_path, "dataset_val_max_size=1")
+    assert len(predictions()) == 1
+
+
 def test_several_seeds_and_samplers_have_their_results(checkpoint: Path, tmp_path: Path) -> None:
     changes = ("seeds=[0,1]", "sweep.steps=[2]", "sweep.samplers=[ancestral,ddim]")
     results = evaluate(checkpoint, tmp_path / "both", *changes)
