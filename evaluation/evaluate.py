@@ -223,7 +223,8 @@ class Evaluation:
             result = score_model(
                 self.model, self.data, self.indices, num_samples, sampling, seed,
                 strategy=settings.evaluation_vote_strategy, max_batch_size=settings.max_batch_size,
-                label_files=LabelFiles(folder, self.classes, options["cache"].fingerprint) if writes else None, **options,
+                label_files=LabelFiles(folder, self.classes, options["cache"].fingerprint) if writes else None,
+                **options,
             )  # fmt: skip
             per_seed.append(result.images)
         return Result(self.task, per_seed, num_samples, name, kind, sampling)
