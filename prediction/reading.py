@@ -155,7 +155,7 @@ def read_dicom(path: Path, window: Window | None = None) -> Values:
         values = _pixels(file, path)
         if file.get("PhotometricInterpretation") == "PALETTE COLOR":
             bits = int(file.RedPaletteColorLookupTableDescriptor[2])
-            return np.asarray(pydicom.pixels.apply_color_lut(values, file)) / (2**bits - 1)
+            return np.asarray(pydicom.pixels.processing.apply_color_lut(values, file)) / (2**bits - 1)
         if values.ndim == 3:
             return values
         values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))

@@ -34,7 +34,7 @@ class _LogFile(logging.FileHandler):
     """Raises errors such as a full disk to the caller; `logging` would print a traceback and carry on."""
 
     def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=_no_link)
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_no_link)
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise
