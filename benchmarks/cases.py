@@ -14,7 +14,7 @@ from datasets.cache import cached
 from datasets.loading import training_batches
 from diffusion import SamplingConfig
 from diffusion.uniform import get_process
-from metrics import PairwiseIoU, ged_from, hm_iou_from
+from metrics import PairwiseOverlap, ged_from, hm_iou_from
 from models import CCDM, DinoEncoder, EncoderConfig, FeatureCondition, FrozenEncoder, UNet, UNetConfig
 from models.runtime import RuntimeOptions, apply_runtime_options, resolve_auto
 from training.ema import ExponentialMovingAverage
@@ -169,7 +169,7 @@ def ged_hm_iou(workload: Workload, device: torch.device) -> tuple[Implementation
     long_labels, long_samples = labels.long(), samples.long()
 
     def optimised() -> tuple[Tensor, Tensor]:
-        pairs = PairwiseIoU.from_labels(labels, samples, num_classes)
+        pairs = PairwiseOverlap.from_labels(labels, samples, num_classes)
         return ged_from(pairs).ged, hm_iou_from(pairs)
 
     return lambda: baseline.ged_and_hm_iou(long_labels, long_samples, num_classes), optimised

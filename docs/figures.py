@@ -29,7 +29,7 @@ from datasets.synthetic import SyntheticLesions  # noqa: E402
 from diffusion import alpha_bar_table  # noqa: E402
 from diffusion.samplers import time_grid  # noqa: E402
 from evaluation import oracle  # noqa: E402
-from metrics import PairwiseIoU, ged_from, paired_bootstrap_interval  # noqa: E402
+from metrics import PairwiseOverlap, ged_from, paired_bootstrap_interval  # noqa: E402
 
 _T, _STEPS, _MAX_SAMPLES, _IMAGES = 250, 10, 64, 128
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
@@ -63,7 +63,7 @@ def ged_over_samples() -> Figure:
     counts = [1, 2, 4, 8, 16, 32, _MAX_SAMPLES]
     predict, geds, distances = oracle(dataset, _MAX_SAMPLES), [], []
     for batch in evaluation_batches(dataset, evenly_spaced_indices(len(dataset), _IMAGES), 16, workers=0):
-        pairs = PairwiseIoU.from_labels(batch.labels, predict(batch).labels, dataset.num_classes, batch.present)
+        pairs = PairwiseOverlap.from_labels(batch.labels, predict(batch).labels, dataset.num_classes, batch.present)
         geds.append(torch.stack([ged_from(pairs.first(n)).ged for n in counts]))
         distances.append(ged_from(pairs).diversity_samples * _MAX_SAMPLES / (_MAX_SAMPLES - 1))
     measured, delta = torch.cat(geds, 1).mean(1), float(torch.cat(distances).mean())

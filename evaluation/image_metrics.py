@@ -57,14 +57,25 @@ class Comparison:
         return self.labels, self.samples, self.num_classes, self.present, self.ignore_index
 
     @cached_property
-    def pairs(self) -> metrics.PairwiseIoU:
+    def pairs(self) -> metrics.PairwiseOverlap:
         """IoU of all pairs of label maps."""
-        return metrics.PairwiseIoU.from_labels(*self.maps)
+        return metrics.PairwiseOverlap.from_labels(*self.maps)
+
+    @cached_property
+    def dice_pairs(self) -> metrics.PairwiseOverlap:
+        """Dice of all pairs of label maps."""
+        return metrics.PairwiseOverlap.from_labels(*self.maps, overlap=metrics.dice)
 
     @cached_property
     def frequencies(self) -> Tensor:
         """Class frequencies among the annotators: B x C x H x W."""
         return metrics.label_frequencies(self.labels, self.num_classes, self.present, self.ignore_index)
+
+    @cached_property
+    def sample_frequencies(self) -> Tensor:
+        """Class frequencies among the samples, likewise; 0 where `frequencies` are."""
+        counted = self.frequencies.sum(1, keepdim=True) > 0
+        return metrics.label_frequencies(self.samples, self.num_classes) * counted
 
     def bins(self, probabilities: Tensor) -> Tensor:
         """Calibration bins of every image: B x 3 x bins."""
@@ -108,6 +119,7 @@ class Metric(NamedTuple):
     task: Task | None = "distribution"  # of the data that it is computed for; None for both
     version: int = 1  # changes when the values do
     definition: str = ""  # shown in the report
+    variant: bool = False  # of other papers; in a table of its own
 
 
 def _of_several(function: Callable[[Comparison], Tensor]) -> Callable[[Comparison], Tensor | None]:
@@ -135,7 +147,7 @@ _METRICS = [
         by_num_samples=True, definition="E d(sample, sample'), or E d(label, label') of the annotators",
     ),
     Metric("diversity_labels", "Diversity of annotators", lambda c: metrics.ged_from(c.pairs).diversity_labels),
-    Metric("max_dice", "Matched Dice", lambda c: metrics.max_dice_matching(*c.maps), 1),
+    Metric("max_dice", "Matched Dice", lambda c: metrics.hm_iou_from(c.dice_pairs), 1),
     Metric("dice_of_mean", "Dice of mean", _of_mean(lambda c: metrics.dice_of_mean(*c.maps)), 1),
     Metric("iou_of_mean", "IoU of mean", _of_mean(lambda c: metrics.iou_of_mean(*c.maps)), 1),
     Metric("ncc", "NCC", _of_several(lambda c: metrics.normalised_cross_correlation(*c.maps)), 1),
@@ -149,6 +161,40 @@ _METRICS = [
         "ece_samples", "ECE of samples",
         _of_mean(lambda c: c.bins(metrics.label_frequencies(c.samples, c.num_classes))), -1,
         pool=metrics.expected_calibration_error, has_interval=False,
+    ),
+    Metric(
+        "ged_unbiased", "GED without the diagonal", _of_several(lambda c: metrics.unbiased_ged_from(c.pairs)), -1,
+        variant=True, definition="comparable between any numbers of samples; may be below 0",
+    ),
+    Metric(
+        "ged_dice", "GED with Dice", lambda c: metrics.ged_from(c.dice_pairs).ged, -1, variant=True,
+        definition="d is 1 - mean Dice",
+    ),
+    Metric(
+        "soft_dice", "Dice_soft",
+        _of_mean(lambda c: metrics.soft_dice(c.frequencies, c.sample_frequencies)), 1,
+        variant=True, definition="Dice of the class frequencies of annotators and samples, binarised at 0.1, 0.3, 0.5, "
+        "0.7 and 0.9 (Q-Dice of QUBIQ)",
+    ),
+    Metric(
+        "dice_max", "Dice_max", lambda c: metrics.best_of_samples_from(c.dice_pairs), 1, variant=True,
+        definition="every annotator with its best sample, which may be the same for several (D-Persona)",
+    ),
+    Metric(
+        "dice_max_samples", "Dice_max of samples", lambda c: metrics.best_of_annotators_from(c.dice_pairs), 1,
+        variant=True, definition="every sample with its closest annotator",
+    ),
+    Metric(
+        "dice_match", "Dice_match", lambda c: metrics.rectangular_matching_from(c.dice_pairs), 1, variant=True,
+        definition="one-to-one matching without repetition, of which the best A of n samples count (D-Persona)",
+    ),
+    Metric(
+        "iou_match", "IoU, matched without repetition", lambda c: metrics.rectangular_matching_from(c.pairs), 1,
+        variant=True, definition="the HM-IoU of Flow-SSN, which exceeds that of most papers",
+    ),
+    Metric(
+        "area_crps", "CRPS of the area, %", lambda c: metrics.area_crps(*c.maps), -1, variant=True,
+        definition="continuous ranked probability score of the areas, in percent of the image",
     ),
     Metric("bits_per_pixel", "Bits per pixel, upper bound", lambda c: None, -1),  # this and the next: see evaluate.py
     Metric("seconds", "Seconds per image", lambda c: None, -1, has_interval=False, decimals=3, task=None),

@@ -103,9 +103,20 @@ def over_all_samples(contents: Contents) -> Table:
     """The metrics that are computed once, from all samples: a row per metric, a column per predictor."""
     results = of_kind(contents, "model", "baseline")
     names = [name for name in _metrics(results, by_num_samples=False) if name != "diversity_labels"]
+    return _by_metric("Metrics of all samples", results, [name for name in names if not METRICS[name].variant])
+
+
+def variants(contents: Contents) -> Table:
+    """The metrics that other papers define in another way, likewise."""
+    results = of_kind(contents, "model", "baseline")
+    names = [name for name in _metrics(results, by_num_samples=False) if METRICS[name].variant]
+    return _by_metric("Metrics as other papers define them", results, names)
+
+
+def _by_metric(caption: str, results: Sequence[Contents], names: Sequence[str]) -> Table:
     rows = {METRICS[name].title: [result_cell(result, name) for result in results] for name in names}
     groups = [Group(name, "", [cells]) for name, cells in rows.items()]
-    return Table("Metrics of all samples", ["Metric", *(result["name"] for result in results)], groups)
+    return Table(caption, ["Metric", *(result["name"] for result in results)], groups)
 
 
 def sweep(contents: Contents) -> Table | None:

@@ -5,7 +5,7 @@ one value per image unless stated otherwise. `ignore_index` excludes void pixels
 """
 
 from metrics.calibration import brier_score, calibration_bins, expected_calibration_error, reliability
-from metrics.distribution import PairwiseIoU, ged, ged_from, hm_iou, hm_iou_from, max_dice_matching
+from metrics.distribution import PairwiseOverlap, ged, ged_from, hm_iou, hm_iou_from, max_dice_matching
 from metrics.intervals import Interval, bootstrap_interval, paired_bootstrap_interval
 from metrics.mean_map import (
     dice_of_mean,
@@ -14,10 +14,20 @@ from metrics.mean_map import (
     normalised_cross_correlation,
     predictive_entropy,
 )
-from metrics.overlap import pairwise_dice, pairwise_iou
+from metrics.overlap import dice, iou, pairwise_dice, pairwise_iou
 from metrics.segmentation import confusion_matrix, iou_per_class, mean_iou
+from metrics.variants import (
+    area_crps,
+    best_of_annotators_from,
+    best_of_samples_from,
+    rectangular_matching_from,
+    soft_dice,
+    unbiased_ged_from,
+)
 
-__all__ = ["Interval", "PairwiseIoU", "bootstrap_interval", "brier_score", "calibration_bins", "confusion_matrix"]
+__all__ = ["Interval", "PairwiseOverlap", "bootstrap_interval", "brier_score", "calibration_bins", "confusion_matrix"]
 __all__ += ["dice_of_mean", "expected_calibration_error", "ged", "ged_from", "hm_iou", "hm_iou_from", "iou_of_mean"]
 __all__ += ["iou_per_class", "label_frequencies", "max_dice_matching", "mean_iou", "normalised_cross_correlation"]
 __all__ += ["paired_bootstrap_interval", "pairwise_dice", "pairwise_iou", "predictive_entropy", "reliability"]
+__all__ += ["area_crps", "best_of_annotators_from", "best_of_samples_from", "dice", "iou"]
+__all__ += ["rectangular_matching_from", "soft_dice", "unbiased_ged_from"]

@@ -1,6 +1,7 @@
 """How close the distribution of the samples is to that of the annotations: GED, HM-IoU, maximum Dice matching."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,12 +24,13 @@ class EnergyDistance(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PairwiseIoU:
-    """IoU of all pairs among an image's A label maps and N samples, from which GED and HM-IoU are read at any n <= N.
+class PairwiseOverlap:
+    """IoU (or Dice) of all pairs among an image's A label maps and N samples, from which GED and HM-IoU are read at any
+    n <= N.
 
     >>> labels = torch.tensor([[[[0, 1]], [[1, 1]]]])
     >>> samples = torch.tensor([[[[0, 1]], [[0, 0]], [[1, 1]]]])
-    >>> pairs = PairwiseIoU.from_labels(labels, samples, num_classes=2)
+    >>> pairs = PairwiseOverlap.from_labels(labels, samples, num_classes=2)
     >>> pairs.label_sample
     tensor([[[1.0000, 0.0000, 0.5000],
              [0.5000, 0.0000, 1.0000]]], dtype=torch.float64)
@@ -49,20 +51,24 @@ class PairwiseIoU:
         num_classes: int,
         present: Tensor | None = None,
         ignore_index: int | None = None,
-    ) -> "PairwiseIoU":
-        """Compare all label maps (B x A x H x W) and samples (B x N x H x W) of each image; arguments as in `ged`."""
+        overlap: Callable[[Tensor, Tensor], Tensor] = iou,
+    ) -> "PairwiseOverlap":
+        """Compare all label maps (B x A x H x W) and samples (B x N x H x W) of each image by `metrics.overlap.iou` or
+        `dice`; other arguments as in `ged`."""
         labels, samples, present, _ = comparable(labels, samples, num_classes, present, ignore_index)
         maps = torch.cat([labels, samples], 1)
-        pairs = mean_overlap(maps, maps, num_classes, iou)
+        pairs = mean_overlap(maps, maps, num_classes, overlap)
         a = labels.shape[1]
         return cls(pairs[:, :a, a:], pairs[:, :a, :a], pairs[:, a:, a:], present)
 
-    def first(self, n: int) -> "PairwiseIoU":
+    def first(self, n: int) -> "PairwiseOverlap":
         """The same for the first n samples only."""
         available = self.label_sample.shape[2]
         if not 1 <= n <= available:
             raise ValueError(f"asked for the first {n} samples of {available}: n must be 1 to {available}")
-        return PairwiseIoU(self.label_sample[..., :n], self.label_label, self.sample_sample[:, :n, :n], self.present)
+        return PairwiseOverlap(
+            self.label_sample[..., :n], self.label_label, self.sample_sample[:, :n, :n], self.present
+        )
 
 
 def ged(
@@ -104,10 +110,10 @@ def ged(
     >>> ged(labels, samples, num_classes=2, ignore_index=255).ged
     tensor([0.], dtype=torch.float64)
     """
-    return ged_from(PairwiseIoU.from_labels(labels, samples, num_classes, present, ignore_index))
+    return ged_from(PairwiseOverlap.from_labels(labels, samples, num_classes, present, ignore_index))
 
 
-def ged_from(pairs: PairwiseIoU) -> EnergyDistance:
+def ged_from(pairs: PairwiseOverlap) -> EnergyDistance:
     """`ged` of pairs already compared, as in `ged_from(pairs.first(16))`."""
     weight = pairs.present / pairs.present.sum(1, keepdim=True, dtype=torch.float64)
     across = 1 - (weight[:, None] @ pairs.label_sample).mean((1, 2))
@@ -133,10 +139,10 @@ def hm_iou(
     >>> hm_iou(labels, samples=torch.tensor([[[[0, 1]]]]), num_classes=2)
     tensor([0.7500], dtype=torch.float64)
     """
-    return hm_iou_from(PairwiseIoU.from_labels(labels, samples, num_classes, present, ignore_index))
+    return hm_iou_from(PairwiseOverlap.from_labels(labels, samples, num_classes, present, ignore_index))
 
 
-def hm_iou_from(pairs: PairwiseIoU) -> Tensor:
+def hm_iou_from(pairs: PairwiseOverlap) -> Tensor:
     """`hm_iou` of pairs already compared, as in `hm_iou_from(pairs.first(16))`."""
     return _mean_matched(pairs.label_sample, pairs.present)
 

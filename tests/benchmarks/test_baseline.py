@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks import baseline
 from benchmarks.cases import QUICK_WORKLOADS
 from diffusion import UniformDiffusion, alpha_bar_table
-from metrics import PairwiseIoU, ged_from, hm_iou_from
+from metrics import PairwiseOverlap, ged_from, hm_iou_from
 from models import CCDM, UNet
 
 CPU = torch.device("cpu")
@@ -105,7 +105,7 @@ def test_training_step_moves_weights_and_average(model: CCDM, network: baseline.
 def test_metrics_agree(num_classes: int) -> None:
     workload = dataclasses.replace(WORKLOAD, network=WORKLOAD.network.model_copy(update={"num_classes": num_classes}))
     labels, samples = workload.annotations(4, CPU, 0), workload.annotations(6, CPU, 1)
-    pairs = PairwiseIoU.from_labels(labels, samples, num_classes)
+    pairs = PairwiseOverlap.from_labels(labels, samples, num_classes)
     ged, hm_iou = baseline.ged_and_hm_iou(labels.long(), samples.long(), num_classes)
     torch.testing.assert_close(ged, ged_from(pairs).ged)
     torch.testing.assert_close(hm_iou, hm_iou_from(pairs))

@@ -65,3 +65,42 @@ def ncc(labels: Map, samples: Map, num_classes: int, eps: float = 1e-8) -> float
     uncertainty = np.mean([cross_entropy(hot_samples.mean(0), s) for s in hot_samples], 0)
     errors = [np.mean([cross_entropy(y, s) for s in hot_samples], 0) for y in one_hot[labels]]
     return float(np.mean([np.corrcoef(uncertainty.ravel(), error.ravel())[0, 1] for error in errors]))
+
+
+def unbiased_ged(labels: Map, samples: Map, num_classes: int) -> float:
+    def within(maps: Map) -> float:
+        return float(np.mean([1 - iou(x, y, num_classes) for x, y in itertools.permutations(maps, 2)]))
+
+    across = float(np.mean([1 - iou(x, y, num_classes) for x in labels for y in samples]))
+    return 2 * across - within(labels) - within(samples)
+
+
+def best_of(first: Map, second: Map, num_classes: int) -> float:
+    return float(np.mean([max(dice(x, y, num_classes) for y in second) for x in first]))
+
+
+def rectangular_matching(labels: Map, samples: Map, num_classes: int) -> float:
+    short, long = sorted((labels, samples), key=len)
+    chosen = itertools.permutations(range(len(long)), len(short))
+    return max(
+        float(np.mean([dice(x, long[k], num_classes) for x, k in zip(short, places, strict=True)])) for places in chosen
+    )
+
+
+def soft_dice(labels: Map, samples: Map, num_classes: int) -> float:
+    scores = []
+    for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
+        for label in range(1, num_classes):
+            a, b = ((maps == label).astype(np.float32).mean(0) >= np.float32(threshold) for maps in (labels, samples))
+            scores.append(dice(a.astype(int), b.astype(int), 2))
+    return float(np.mean(scores))
+
+
+def area_crps(labels: Map, samples: Map, num_classes: int) -> float:
+    """The integral of the squared difference of the distribution functions, on a fine grid."""
+    grid = np.arange(labels[0].size + 1)
+    scores = []
+    for label in range(1, num_classes):
+        ours = np.mean([(sample == label).sum() <= grid for sample in samples], axis=0)
+        scores += [((ours - ((map_ == label).sum() <= grid)) ** 2).sum() for map_ in labels]
+    return float(100 * np.mean(scores) / labels[0].size)

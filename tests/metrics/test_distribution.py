@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics import PairwiseIoU, ged, ged_from, hm_iou, hm_iou_from, max_dice_matching
+from metrics import PairwiseOverlap, ged, ged_from, hm_iou, hm_iou_from, max_dice_matching
 from tests.metrics import reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -26,7 +26,7 @@ def label_sets(draw):
 @pytest.mark.parametrize("name", ["binary", "multiclass"])
 def test_golden_numbers(name):
     golden = np.load(GOLDEN / f"metrics_{name}.npz")
-    pairs = PairwiseIoU.from_labels(
+    pairs = PairwiseOverlap.from_labels(
         *(torch.from_numpy(golden[k]) for k in ("labels", "samples")), int(golden["num_classes"])
     )
     for key, value in {**ged_from(pairs)._asdict(), "hm_iou": hm_iou_from(pairs)}.items():
@@ -55,7 +55,7 @@ def test_empty_images():
 
 def test_first_samples_are_the_samples_drawn_first():
     labels, samples = reference.random_maps(3, (2, 4, 6, 6), 7), reference.random_maps(3, (2, 8, 6, 6), 8)
-    pairs = PairwiseIoU.from_labels(labels, samples, 3)
+    pairs = PairwiseOverlap.from_labels(labels, samples, 3)
     for n in (1, 4, 8):
         assert torch.equal(ged_from(pairs.first(n)).ged, ged(labels, samples[:, :n], 3).ged)
         assert torch.equal(hm_iou_from(pairs.first(n)), hm_iou(labels, samples[:, :n], 3))
