@@ -208,9 +208,13 @@ class Evaluation:
             options = self._options(folder, name, self.num_samples)
             result = score(predictor, self.data, self.indices, self.num_samples, **options)
             results.append(dataclasses.replace(result, name=name, kind="baseline"))
+        first = self.settings.num_samples[:1]
         for sampling in self.sweep:
             name = f"{sampling.sampler} {sampling.steps}"
-            results.append(self._score(folder, name, "sweep", sampling, self.settings.num_samples[:1]))
+            if (sampling, first) == (self.sampling, self.num_samples):  # the same samples as those of the model
+                results.append(dataclasses.replace(results[0], name=name, kind="sweep"))
+            else:
+                results.append(self._score(folder, name, "sweep", sampling, first))
         return results
 
     def _score(self, folder: Path, name: str, kind: Kind, sampling: SamplingConfig, num_samples: list[int]) -> Result:

@@ -13,6 +13,7 @@ from diffusion import SamplingConfig
 from evaluation import Prediction, oracle
 from evaluation.cache import ResultCache
 from evaluation.image_metrics import METRICS, Metric
+from evaluation.settings import SweepConfig
 from models import CCDM
 from tests.evaluation.data import evaluation, score_all, without_seconds
 
@@ -77,6 +78,25 @@ def test_changed_data_is_evaluated_again(val: SyntheticLesions, tmp_path: Path) 
     old, new = before.run(tmp_path)[0], evaluation(changed, **settings).run(tmp_path)[0]
     assert old.values("ged", 1)[0] == new.values("ged", 1)[0]
     assert old.values("ged", 1)[1] != new.values("ged", 1)[1]
+
+
+def test_sweep_does_not_draw_the_model_s_own_samples_again(
+    val: SyntheticLesions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int | None] = []
+    sample = CCDM.sample
+
+    def counted(self: CCDM, images: Any, n: int, sampling: SamplingConfig, *others: Any, **named: Any) -> Any:
+        steps.append(sampling.steps)
+        return sample(self, images, n, sampling, *others, **named)
+
+    monkeypatch.setattr(CCDM, "sample", counted)
+    sampling, sweep = SamplingConfig(steps=2), SweepConfig(steps=[1, 2])
+    results = evaluation(val, dataset_val_max_size=2, num_samples=3, sampling=sampling, sweep=sweep).run(tmp_path)
+    assert steps == [2, 1]
+    scored = {result.name: result for result in results}
+    assert (scored["ancestral 2"].kind, scored["model"].kind) == ("sweep", "model")
+    assert scored["ancestral 2"].per_seed == scored["model"].per_seed
 
 
 @pytest.mark.parametrize(
