@@ -1,0 +1,93 @@
+"""Samples of an exported model with NumPy and onnxruntime alone, the same as `CCDM.sample` draws on a CPU.
+
+Copy this file to wherever the ONNX file goes; it imports nothing of this software:
+
+    labels = sample("model.onnx", image, num_samples=16)    # image: H x W or channels x H x W, intensities in [0, 1]
+"""
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+
+def sample(path: str, image: Any, num_samples: int = 16, steps: int = 25, seed: int = 0) -> Any:
+    """Label maps of an image, num_samples x H x W, uint8: ancestral sampling over equal angles of arccos(alpha_bar)."""
+    session = onnxruntime.InferenceSession(path)
+    about = json.loads(session.get_modelmeta().custom_metadata_map["ccdm"])
+    abar, c = np.array(about["alpha_bar"]), about["num_classes"]
+    mean, std = (np.array(about[name], np.float32)[:, None, None] for name in ("image_mean", "image_std"))
+    x = (np.asarray(image, np.float32).reshape(len(mean), *about["size"]) - mean) / std
+    keys = [_derive_key(seed, _image_key(x), number) for number in range(num_samples)]
+    return np.stack([_one(session, x, key, time_grid(abar, steps), abar, c) for key in keys])
+
+
+def time_grid(abar: Any, steps: int) -> list[int]:
+    """The times that are visited, from T to 0."""
+    angle, last = np.arccos(abar), len(abar) - 1
+    grid = np.abs(angle[:, None] - np.linspace(angle[-1], 0, steps + 1)).argmin(0).tolist()
+    grid[0], grid[-1] = last, 0
+    for k in range(steps - 1, 0, -1):
+        grid[k] = max(grid[k], grid[k + 1] + 1)
+    return [min(t, last - k) for k, t in enumerate(grid)]
+
+
+def _one(session: Any, image: Any, key: int, grid: list[int], abar: Any, c: int) -> Any:
+    """One label map, H x W: exact reverse steps between the times of the grid, the last of which takes the arg max."""
+    x_t = (_uniform(_derive_key(key, _X_T), image.shape[1:]) * np.float32(c)).astype(np.uint8)
+    for t, s in itertools.pairwise(grid):
+        logits = session.run(None, {"x_t": x_t[None], "t": np.array([t]), "images": image[None]})[0][0]
+        p = np.exp(logits - logits.max(0))
+        p /= p.sum(0)
+        is_x_t = x_t == np.arange(c)[:, None, None]
+        kept = abar[t] / abar[s], abar[t], abar[s]
+        step, full, past = ((np.float32(a), np.float32((1 - a) / c)) for a in kept)
+        w = p / (full[0] * is_x_t + full[1])
+        p = (step[0] * is_x_t + step[1]) * (past[0] * w + past[1] * w.sum(0))
+        race = p if s == 0 else p / -np.log1p(-_uniform(_derive_key(key, s), p.shape))
+        x_t = race.argmax(0).astype(np.uint8)
+    return x_t
+
+
+# The keyed noise of utils/noise.py.
+_X_T = 0x71299D1A2A7ABD80  # BLAKE2b of "x_T", the purpose of the first draw
+_64 = 2**64 - 1
+
+
+def _derive_key(*parts: int) -> int:
+    key = 0
+    for part in parts:
+        key = _mix64(_mix64(key) ^ (part & _64))
+    return key
+
+
+def _image_key(image: Any) -> int:
+    bits = (image + np.float32(0)).view(np.uint32).ravel()
+    position = np.arange(bits.size, dtype=np.uint32)
+    low = _mix32(bits ^ _mix32(position))
+    high = _mix32(low ^ _mix32(position ^ np.uint32(0x5BD1E995)))
+    low_sum, high_sum = (int(half.view(np.int32).sum(dtype=np.int64)) for half in (low, high))
+    return _mix64(((low_sum << 32) ^ high_sum) & _64)
+
+
+def _uniform(key: int, shape: tuple[int, ...]) -> Any:
+    key = _mix64(key)
+    position = np.arange(int(np.prod(shape)), dtype=np.uint32)
+    bits = _mix32(_mix32(position + np.uint32(key & 0xFFFFFFFF)) ^ np.uint32(key >> 32)).reshape(shape)
+    uniform = ((bits >> np.uint32(1)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-31)
+    return np.minimum(uniform, np.float32(1 - 2.0**-24))
+
+
+def _mix32(x: Any) -> Any:
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
+
+
+def _mix64(x: int) -> int:
+    x = (x + 0x9E3779B97F4A7C15) & _64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _64
+    return x ^ (x >> 31)
