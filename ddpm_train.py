@@ -83,7 +83,7 @@ def train(settings: TrainSettings, source: str, folder: Path, stop: StopRequest)
         train_data, val_data = (
             load_dataset(settings.dataset_file, split, settings.dataset_params) for split in ("train", "val")
         )
-    preprocessing = Preprocessing.from_dataset(train_data)
+    preprocessing = Preprocessing.from_dataset(val_data)  # those of training may be cropped by an augmentation
     Augmentation(settings.dataset_pipeline_train, preprocessing.normalisation)  # raises if it has an unknown name
     schedule = Schedule(settings, len(train_data))
     total_steps = schedule.total_steps

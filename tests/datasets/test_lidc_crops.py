@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.lidc_crops import get_dataset
+import ddpm_train
+from checkpoints.files import load_checkpoint
+from datasets.lidc_crops import get_dataset, random_crop
+from tests import tiny
 from tests.datasets.trees import CROPS, crop_paths, refusal, write_crops, write_png
 
 MODULE = "datasets.lidc_crops"
@@ -30,6 +33,34 @@ def test_items_are_the_middle_of_the_images(root: Path) -> None:
     assert (item["labels"].dtype, item["labels"].shape) == (torch.uint8, (4, 128, 128))
     assert [int(map_.sum()) for map_ in item["labels"]] == [128 * (10 + annotator) for annotator in range(4)]
     assert item["labels"][:, 60 - 26 - 1 : 60 - 26 + 1, 0].tolist() == [[0, 1]] * 4
+
+
+def test_random_crops_of_training_images_are_functions_of_their_keys_and_reach_every_place(root: Path) -> None:
+    whole, middle = get_dataset("train", str(root), whole=True)[1], get_dataset("train", str(root))[1]
+    assert (whole["image"].shape, whole["labels"].shape) == ((1, 180, 180), (4, 180, 180))
+    assert torch.equal(whole["image"][:, 26:154, 26:154], middle["image"])
+    assert get_dataset("val", str(root), whole=True)[0]["image"].shape == (1, 128, 128)
+
+    position = torch.arange(180 * 180).view(1, 1, 180, 180)
+    keys, many = torch.arange(1000), (1000, 1, 180, 180)
+    images, labels = random_crop(position.expand(many), position.expand(many), keys)
+    assert torch.equal(images, labels)
+    first = images[:, 0, 0, 0]
+    assert torch.equal(images[:, 0] - first[:, None, None], (position[0, :, :128, :128]).expand(1000, -1, -1))
+    for corner in (first // 180, first % 180):
+        assert torch.equal(corner.unique(), torch.arange(53))
+    three = position.expand(3, 1, 180, 180)
+    assert torch.equal(random_crop(three, three, keys[5:8])[0], images[5:8])
+
+
+def test_training_on_random_crops_is_validated_and_predicted_on_the_middle(root: Path, tmp_path: Path) -> None:
+    changes = [
+        "dataset_file=datasets.lidc_crops", f"dataset_params={{path: '{root}', whole: true}}", "train_for=1 step",
+        "dataset_pipeline_train=[datasets.lidc_crops.random_crop, flip]", "batch_size=2", "network_params.patch_size=4",
+        "sampling.steps=1", "num_samples=1", "n_validation_images=0", "dataset_val_max_size=1", "cache=memory",
+    ]  # fmt: skip
+    ddpm_train.main(tiny.train_argv(None, tmp_path / "run", *changes))
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["preprocessing"]["size"] == [128, 128]
 
 
 def test_patients_are_groups(root: Path) -> None:
