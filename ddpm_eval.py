@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from checkpoints.files import find_checkpoint
+from checkpoints.files import SHIPPED_WEIGHTS, find_checkpoint
 from checkpoints.model import build_model, model_config
 from checkpoints.official import load_model_file
 from checkpoints.weights import weights_digest
@@ -64,9 +64,9 @@ def run(settings: EvalSettings) -> None:
         data = open_dataset(settings, checkpoint, named)
     digest = weights_digest(checkpoint["average"])
     evaluation = Evaluation(model, data, settings, digest)
-    folder = make_run_dir(
-        settings.evaluation_path or str(path.parent / f"evaluation_{settings.dataset_split}"), "", "evaluation_path"
-    )
+    beside = Path("logs") / path.stem if path.parent == SHIPPED_WEIGHTS else path.parent
+    results_path = settings.evaluation_path or str(beside / f"evaluation_{settings.dataset_split}")
+    folder = make_run_dir(results_path, "", "evaluation_path")
     lock = FolderLock(folder) if is_main() else None
     LOGGER.info("%s, step %d, %s split of %s", path, checkpoint["step"], settings.dataset_split, settings.dataset_file)
 

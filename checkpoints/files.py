@@ -24,6 +24,8 @@ FORMAT_VERSION = 2
 LAST, PREVIOUS = "last.pt", "previous.pt"
 
 _ROOT = Path(__file__).resolve().parents[1]
+SHIPPED_WEIGHTS = _ROOT / "weights"
+"""The folder of the weights that come with this software."""
 _KIND = "ccdm"
 _REQUIRED = ("settings", "network", "process", "model", "average", "step")
 
@@ -140,7 +142,7 @@ def find_checkpoint(pattern: str) -> Path:
     with this software. Raises UserError if there is none."""
     path = expand_path(pattern)
     shipped = _ROOT / f"{pattern}.pt"
-    if not path.exists() and shipped.parent == _ROOT / "weights" and shipped.is_file():
+    if not path.exists() and shipped.parent == SHIPPED_WEIGHTS and shipped.is_file():
         return shipped
     if path.exists() or not any(sign in pattern for sign in "*?["):
         return path

@@ -23,7 +23,9 @@ class EvalSettings(RuntimeOptions):
     """The settings of `ddpm_eval.py`. The model and, unless named here, the dataset come from the checkpoint."""
 
     load_from: str = Field("./logs/*/last.pt", description="checkpoint; the newest match of a pattern")
-    evaluation_path: str | None = Field(None, description="folder of the results; `null`: next to the checkpoint")
+    evaluation_path: str | None = Field(
+        None, description="folder of the results; `null`: next to the checkpoint, or logs/NAME for shipped weights"
+    )
     seeds: Annotated[list[Seed], AsList] = Field(
         [0], min_length=1, description="of the noise; several: means over them"
     )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ddpm_eval
 import ddpm_predict
 from diffusion import SamplingConfig
 from tests import tiny
@@ -39,3 +40,16 @@ def test_an_image_is_predicted_by_the_short_name_from_any_folder(
     Image.new("L", (128, 128), 90).save("nodule.png")
     ddpm_predict.main([f"weights/{name}", "nodule.png", "--num-samples=2", "--steps=2", "--device=cpu"])
     assert (tmp_path / "predictions" / "nodule" / "panel.png").is_file()
+
+
+def test_evaluation_of_shipped_weights_is_not_written_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = tiny.lesion_columns(2, (128, 128))
+    path = tiny.write_hdf5(tmp_path / "data.hdf5", {"test": columns})
+    monkeypatch.chdir(tmp_path)
+    data = [f"dataset_params.path={path}", "dataset_file=datasets.lidc"]
+    argv = tiny.eval_argv(Path("weights/lidc_small"), tmp_path, *data, "sampling.steps=1", "num_samples=1")
+    ddpm_eval.main([*argv, "evaluation_path=null", "n_validation_images=0"])
+    assert (tmp_path / "logs" / "lidc_small" / "evaluation_test" / "results.json").is_file()
+    assert not list(WEIGHTS.glob("*evaluation*"))
