@@ -35,7 +35,7 @@ _T, _STEPS, _MAX_SAMPLES, _IMAGES = 250, 10, 64, 128
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
 
 Measured = dict[tuple[str, int], dict[str, list[float]]]
-"""GED16 and HM-IoU16 of every image, by sampler and steps."""
+"""GED16, HM-IoU16 and, if it is known, the patient of every image, by sampler and steps."""
 
 
 def schedule() -> Figure:
@@ -112,11 +112,11 @@ def _over_steps(measured: Measured) -> Figure:
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     names = {"ged_16": "GED16 (lower is better)", "hm_iou_16": "HM-IoU16 (higher is better)"}
     for axes, (metric, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
-        reference = measured["ancestral", most][metric]
+        reference, patients = measured["ancestral", most][metric], measured["ancestral", most].get("group")
         samplers = sorted({sampler for sampler, _ in measured})
         for position, (sampler, colour) in enumerate(zip(samplers, (_BLUE, _ORANGE), strict=False)):
             steps = sorted(steps for name, steps in measured if name == sampler and steps != most)
-            intervals = [paired_bootstrap_interval(measured[sampler, n][metric], reference) for n in steps]
+            intervals = [paired_bootstrap_interval(measured[sampler, n][metric], reference, patients) for n in steps]
             means = [interval.mean for interval in intervals]
             errors = [[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]]
             shifted = [n * 1.06**position for n in steps]
@@ -135,9 +135,10 @@ def _measured(name: str) -> Measured:
     measured: Measured = {}
     with (DOCS / name).open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            columns = measured.setdefault((row["sampler"], int(row["steps"])), {"ged_16": [], "hm_iou_16": []})
-            for metric, values in columns.items():
-                values.append(float(row[metric]))
+            columns = measured.setdefault((row["sampler"], int(row["steps"])), {})
+            for column in ("group", "ged_16", "hm_iou_16"):
+                if column in row:
+                    columns.setdefault(column, []).append(float(row[column]))
     return measured
 
 
@@ -146,6 +147,7 @@ FIGURES = {
     "ged_over_samples": ged_over_samples,
     "quality_over_steps": quality_over_steps,
     "lidc_training": lidc_training,
+    "lidc_over_steps": lidc_over_steps,
 }
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from metrics import Interval, paired_bootstrap_interval
@@ -36,7 +37,19 @@ def test_table_over_steps_holds_what_was_measured(figures: ModuleType) -> None:
         assert f"| {' | '.join(cells)} |" in page
 
 
-@pytest.mark.parametrize("name", ["schedule", "quality_over_steps"])
+def test_table_of_lidc_holds_what_was_measured(figures: ModuleType) -> None:
+    measured, page = figures._measured("lidc_steps.csv"), (DOCS / "results.md").read_text()
+    most = measured["ancestral", 100]
+    assert len(measured) == 4
+    for (_, steps), values in measured.items():
+        cells = [str(steps)]
+        for measure in ("ged_16", "hm_iou_16"):
+            interval = paired_bootstrap_interval(values[measure], most[measure], most["group"])
+            cells += [f"{np.mean(values[measure]):.3f}", "" if values is most else in_words(interval)]
+        assert f"| {' | '.join(cells)} |" in page
+
+
+@pytest.mark.parametrize("name", ["schedule", "quality_over_steps", "lidc_training", "lidc_over_steps"])
 def test_figures_can_be_drawn(figures: ModuleType, name: str) -> None:
     figure = figures.FIGURES[name]()
     assert len(figure.axes) == 2
