@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.reading import SUFFIXES, is_dicom
 from prediction.outputs import AREAS
+from prediction.reading import SUFFIXES, is_dicom
 from utils.errors import UserError
 from utils.paths import expand_path, safe_name
 

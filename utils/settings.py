@@ -21,23 +21,22 @@ DEFAULT_RECIPE = "default"
 _EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
-def load_settings(schema: type[SettingsType], arguments: Sequence[str], default_file: str | None) -> SettingsType:
+def load_settings(schema: type[SettingsType], arguments: Sequence[str], default_file: str) -> SettingsType:
     """Settings from `[FILE.yml] [key=value ...]`; see `load_settings_and_recipe`."""
     return load_settings_and_recipe(schema, arguments, default_file)[0]
 
 
 def load_settings_and_recipe(
-    schema: type[SettingsType], arguments: Sequence[str], default_file: str | None
+    schema: type[SettingsType], arguments: Sequence[str], default_file: str
 ) -> tuple[SettingsType, str]:
     """Settings from `[FILE.yml] [key=value ...]`, and where they come from, for the log.
 
     The recipe of the chosen `dataset_file` is added to the file's settings; the arguments override both. If they name
-    another module, as in `network=my_network`, the file's parameters (`network_params`) do not apply to it. Without a
-    default, there need not be a file. Raises
+    another module, as in `network=my_network`, the file's parameters (`network_params`) do not apply to it. Raises
     UserError, naming the key, what was expected, and the nearest name that exists.
     """
     file, overrides = _split_arguments(schema, arguments, default_file)
-    settings = {} if file is None else read_yaml(file)
+    settings = read_yaml(file)
     recipes = settings.pop("recipes", {})
     if not isinstance(recipes, dict) or not all(isinstance(recipe, dict) for recipe in recipes.values()):
         raise UserError(f"{file}: `recipes` must map dataset modules to settings")
@@ -54,7 +53,7 @@ def load_settings_and_recipe(
     for key, value in overrides:
         settings = _merge(settings, _nested(key, value))
     source = f"{file}, recipe {name}" if name in recipes else str(file)
-    return validate(schema, settings, "the settings" if file is None else str(file)), source
+    return validate(schema, settings, str(file)), source
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -74,14 +73,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _split_arguments(
-    schema: type[Config], arguments: Sequence[str], default_file: str | None
-) -> tuple[Path | None, list[tuple[str, Any]]]:
+    schema: type[Config], arguments: Sequence[str], default_file: str
+) -> tuple[Path, list[tuple[str, Any]]]:
     files = [text for text in arguments if not _is_override(schema, text)]
     if len(files) > 1:
         raise UserError(f"expected one settings file, got {', '.join(files)}; overrides are written key=value")
     overrides = [_parse_override(text) for text in arguments if _is_override(schema, text)]
-    name = files[0] if files else default_file
-    return None if name is None else Path(name), overrides
+    return Path(files[0] if files else default_file), overrides
 
 
 def _is_override(schema: type[Config], text: str) -> bool:

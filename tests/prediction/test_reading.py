@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 
 from checkpoints.preprocessing import Preprocessing
-from datasets import reading
 from datasets.cityscapes import Cityscapes
-from datasets.reading import intensities
-from prediction.reading import read_image
+from prediction import reading
+from prediction.reading import intensities, read_image
 from utils.errors import UserError
 
 RAMP = np.arange(6 * 5, dtype=np.uint8).reshape(6, 5) * 8
