@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from utils.errors import UserError, corrupt_file_as_user_error
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs, or are never images of data
+_LOSSY = ("JPEG", "MPO", "WEBP")
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27  # larger images are refused, since a small file can decompress to any size
 
 
@@ -23,9 +24,9 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     return values.astype(np.uint8)
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, lossless: bool = False) -> Image.Image:
     """Read an image in the file's own mode, rotated as its EXIF orientation says. Raises UserError for a file that is
-    missing, damaged, not an image, too large, or has several pages."""
+    missing, damaged, not an image, too large, or has several pages; if `lossless`, also for lossy compression."""
     with corrupt_file_as_user_error(path), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -33,6 +34,9 @@ def open_image(path: Path) -> Image.Image:
                 pages = getattr(image, "n_frames", 1)
                 if pages > 1 and image.format != "MPO":  # a camera's image with its preview
                     raise UserError(f"{path} has {pages} pages; expected one image per file")
+                lossy = image.format in _LOSSY or image.info.get("compression") == "jpeg"
+                if lossless and lossy:
+                    raise UserError(f"{path} is compressed as {image.format}, which may change values; expected PNG")
                 image.load()
                 return ImageOps.exif_transpose(image)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets.formats import is_image, without_suffix
 from prediction.outputs import AREAS
-from prediction.reading import SUFFIXES, is_dicom
 from utils.errors import UserError
 from utils.paths import expand_path, safe_name
 
@@ -68,7 +68,7 @@ def _matches(argument: str, out: Path) -> Found:
     path = expand_path(argument)
     if path.is_dir():
         files = sorted(inner for inner in path.rglob("*") if _is_data(inner, path, out))
-        images = [file for file in files if file.suffix.lower() in SUFFIXES or is_dicom(file)]
+        images = [file for file in files if is_image(file)]
         return Found(images, sorted(set(files) - set(images)))
     if path.exists():
         return Found([path], [])
@@ -90,6 +90,7 @@ def _is_data(path: Path, folder: Path | None, out: Path) -> bool:
 
 
 def _choices(path: Path) -> list[str]:
-    stem, suffix = (path.stem, path.suffix) if path.suffix.lower() in SUFFIXES else (path.name, "")
+    stem = without_suffix(path).name
+    suffix = path.name.removeprefix(stem)
     folder = path.resolve().parent.name
     return [safe_name(name) for name in (stem, f"{folder}_{stem}", f"{folder}_{stem}_{suffix[1:]}".rstrip("_"))]
