@@ -65,7 +65,7 @@ def _ignore_signals(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-DATASETS = ("datasets.synthetic", "datasets.lidc", "datasets.lidc_crops", "datasets.cityscapes")
+DATASETS = ("datasets.synthetic", "datasets.folder", "datasets.lidc", "datasets.lidc_crops", "datasets.cityscapes")
 
 
 class TrainingBatch(NamedTuple):

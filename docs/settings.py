@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from datasets.folder import FolderConfig
 from diffusion import UniformConfig
 from evaluation.settings import EvalSettings
 from models import TwoStageConfig, UNetConfig
@@ -25,7 +26,7 @@ defaults. [params.yml](../params.yml), which has a recipe for each dataset, and 
 change some of them. Every setting can be given on the command line, for example `optim.learning_rate=3e-4`.
 """
 _TABLE = "| setting | values | default | meaning |\n| --- | --- | --- | --- |"
-_TYPES = {"string": "text", "boolean": "true, false", "object": "mapping", "null": "`null`"}
+_TYPES = {"string": "text", "boolean": "true, false", "object": "mapping", "null": "`null`", "array": "list"}
 _BOUNDS = {
     "minimum": "≥",
     "exclusiveMinimum": ">",
@@ -51,6 +52,7 @@ def reference() -> str:
         "network_params of models.unet": rows(UNetConfig, "network_params.", skip=DERIVED),
         "network_params of models.two_stage": rows(TwoStageConfig, "network_params.", skip=DERIVED),
         "process_params of diffusion.uniform": rows(UniformConfig, "process_params."),
+        "dataset_params of datasets.folder": rows(FolderConfig, "dataset_params."),
         "ddpm_eval.py": rows(EvalSettings),
     }
     lines = [_HEAD]
@@ -75,7 +77,8 @@ def _rows(group: Schema, defaults: Schema, prefix: str, root: Schema) -> Iterato
         if inner is None or len(choices) > 1:
             values = ", ".join(_values(choice) for choice in choices)
             bounds = "".join(f" ({bound})" for choice in choices if (bound := _bounds(choice.get("items", choice))))
-            yield Row(prefix + name, values + bounds, _as_yaml(default), field.get("description", ""))
+            shown = "required" if name in group.get("required", ()) else _as_yaml(default)
+            yield Row(prefix + name, values + bounds, shown, field.get("description", ""))
         if inner is not None:
             yield from _rows(inner, default or {}, f"{prefix}{name}.", root)
 

@@ -76,16 +76,23 @@ def panel_images(
 ) -> list[PanelImage]:
     """The pictures of the only image of a batch, from left to right."""
     classes, probabilities = ClassTable.from_dataset(data), prediction.probabilities[0]
-    maps = zip(batch.labels[0], batch.present[0], strict=True)
+    return [
+        *annotated_pictures(data, batch),
+        *(labels_picture(f"sample {k}", map_, classes) for k, map_ in enumerate(prediction.labels[0][:max_samples], 1)),
+        _mean_picture(probabilities, classes),
+        entropy_picture(probabilities),
+    ]
+
+
+def annotated_pictures(data: AnnotatedDataset, batch: EvaluationBatch) -> list[PanelImage]:
+    """The only image of a batch, and the label map of each of its annotators."""
+    classes, maps = ClassTable.from_dataset(data), zip(batch.labels[0], batch.present[0], strict=True)
     return [
         dataset_picture(data, batch.images[0]),
         *(
             labels_picture(f"annotator {k}", map_ if there else None, classes)
             for k, (map_, there) in enumerate(maps, 1)
         ),
-        *(labels_picture(f"sample {k}", map_, classes) for k, map_ in enumerate(prediction.labels[0][:max_samples], 1)),
-        _mean_picture(probabilities, classes),
-        entropy_picture(probabilities),
     ]
 
 

@@ -15,11 +15,12 @@ from torch.distributed.run import get_args_parser
 import ddpm_predict
 from benchmarks.__main__ import parse_arguments
 from datasets.preparation import lidc
+from evaluation.inspect_data import InspectionSettings
 from evaluation.settings import EvalSettings
 from tests import tiny
 from training.settings import TrainSettings
 from utils.config import validate
-from utils.settings import load_settings
+from utils.settings import load_settings, settings_from_arguments
 
 DOCUMENTS = [
     "README.md",
@@ -66,6 +67,8 @@ def check_module(arguments: Sequence[str]) -> None:
         parse_arguments(rest)
     elif name == "datasets.preparation.lidc":
         lidc._parser().parse_args(rest)
+    elif name == "evaluation.inspect_data":
+        settings_from_arguments(InspectionSettings, rest)
     else:
         assert importlib.util.find_spec(name), name
 

@@ -56,6 +56,14 @@ def load_settings_and_recipe(
     return validate(schema, settings, str(file)), source
 
 
+def settings_from_arguments(schema: type[SettingsType], arguments: Sequence[str]) -> SettingsType:
+    """Settings from `key=value ...` alone. Raises UserError as `load_settings`."""
+    settings: dict[str, Any] = {}
+    for key, value in map(_parse_override, arguments):
+        settings = _merge(settings, _nested(key, value))
+    return validate(schema, settings, "the arguments")
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError for a file that is missing, unreadable, not YAML, or not a
     mapping."""
