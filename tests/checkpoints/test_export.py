@@ -59,6 +59,7 @@ def test_shipped_weights_have_a_short_name(exported: Path, monkeypatch: pytest.M
     (tmp_path / "weights").mkdir()
     shipped = exported.rename(tmp_path / "weights" / "mine.pt")
     monkeypatch.setattr(files, "_ROOT", tmp_path)
+    monkeypatch.setattr(files, "SHIPPED_WEIGHTS", tmp_path / "weights")
     assert files.find_checkpoint("weights/mine") == shipped
     assert files.find_checkpoint("weights/other") == Path("weights/other")
 
