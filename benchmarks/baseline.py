@@ -81,9 +81,9 @@ class ExplicitAttention(nn.Module):
 class BaselineNetwork(nn.Module):
     """A copy of a U-Net with explicit attention, and with features that are computed in every call."""
 
-    def __init__(self, unet: UNet, encoder: Encoder | None = None) -> None:
+    def __init__(self, unet: UNet, encoder: Encoder | None = None, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.precision = encoder, precision
         self.unet = copy.deepcopy(unet).to(memory_format=torch.contiguous_format)
         for block in (*self.unet.input_blocks, self.unet.middle_block, *self.unet.output_blocks):
             for index, layer in enumerate(block):
@@ -92,7 +92,9 @@ class BaselineNetwork(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, images: Tensor) -> Tensor:
         """Logits for one-hot x_t. The U-Net takes integers: the conversion is under 1 % of the time."""
-        return self.unet(x_t.argmax(1), t, images, None if self.encoder is None else self.encoder(images))
+        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+            features = None if self.encoder is None else self.encoder(images)
+            return self.unet(x_t.argmax(1), t, images, features).float()
 
 
 class BaselineTraining:

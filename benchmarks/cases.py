@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ class Workload:
     batch_size: int
     num_samples: int
     encoder: EncoderConfig | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __str__(self) -> str:
         features = "" if self.encoder is None else ", DINO"
@@ -49,7 +50,7 @@ class Workload:
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.02)
         model = CCDM(network, get_process(self.num_classes), FrozenEncoder(encoder) if encoder else None).to(device)
-        return apply_runtime_options(model, resolve_auto(RuntimeOptions(), device))
+        return apply_runtime_options(model, resolve_auto(RuntimeOptions(precision=self.precision), device))
 
     def images(self, device: torch.device) -> Tensor:
         """Gaussian noise: B x channels x H x W."""
@@ -122,7 +123,7 @@ Case = Callable[[Workload, torch.device], tuple[Implementation, Implementation]]
 def loss(workload: Workload, device: torch.device) -> tuple[Implementation, Implementation]:
     """The loss and its gradient with respect to the logits."""
     model = workload.model(device)
-    process, (_, base) = model.process, _baseline_of(model)
+    process, (_, base) = model.process, baseline_of(model)
     x_0, x_t = (workload.labels(device, seed) for seed in (0, 1))
     hot_0, hot_t = (baseline.one_hot(x, process.num_classes) for x in (x_0, x_t))
     t = torch.arange(2, 2 + len(x_0), device=device)
@@ -136,7 +137,7 @@ def loss(workload: Workload, device: torch.device) -> tuple[Implementation, Impl
 def training_step(workload: Workload, device: torch.device) -> tuple[Implementation, Implementation]:
     """Noise, loss, gradients, Adam and EMA."""
     model, images, labels = workload.model(device).train(), workload.images(device), workload.labels(device)
-    training = baseline.BaselineTraining(*_baseline_of(model), _LEARNING_RATE, _DECAY)
+    training = baseline.BaselineTraining(*baseline_of(model), _LEARNING_RATE, _DECAY)
     hot, keys = baseline.one_hot(labels, workload.num_classes), torch.arange(len(labels), device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, fused=True)
     guard, average = NonFiniteGuard(device), ExponentialMovingAverage(model, _DECAY)
@@ -155,7 +156,7 @@ def training_step(workload: Workload, device: torch.device) -> tuple[Implementat
 def sampling(workload: Workload, device: torch.device) -> tuple[Implementation, Implementation]:
     """One label map per image in 10 steps."""
     model, images = workload.model(device), workload.images(device)
-    network, process = _baseline_of(model)
+    network, process = baseline_of(model)
     return (
         lambda: baseline.sample(network, process, images, _STEPS),
         lambda: model.sample(images, 1, SamplingConfig(steps=_STEPS)),
@@ -204,7 +205,8 @@ CASES: dict[str, Case] = {
 }
 
 
-def _baseline_of(model: CCDM) -> tuple[baseline.BaselineNetwork, baseline.BaselineProcess]:
+def baseline_of(model: CCDM) -> tuple[baseline.BaselineNetwork, baseline.BaselineProcess]:
+    """The baseline's network, with the same weights and precision, and its process."""
     assert isinstance(model.network, UNet)
     process = baseline.BaselineProcess(model.process.alpha_bar, model.process.num_classes)
-    return baseline.BaselineNetwork(model.network, model.encoder), process
+    return baseline.BaselineNetwork(model.network, model.encoder, model.precision), process

@@ -55,26 +55,27 @@ def cost_of(workload: Workload) -> Cost:
     keys, t = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64)
     with torch.no_grad():
         features = model.features(images)
-        encoding = _operations(lambda: model.features(images))
-        call = _operations(lambda: model(labels, t, images, features))
+        encoding = operations(lambda: model.features(images))
+        call = operations(lambda: model(labels, t, images, features))
 
     def train() -> None:
         model.loss(images, labels, keys).sum().backward()
 
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     sampling = encoding + NUM_SAMPLES * DEFAULT_STEPS * call
-    return Cost(parameters, call, _operations(train), sampling, peak_memory(train, CPU))
+    return Cost(parameters, call, operations(train), sampling, peak_memory(train, CPU))
 
 
-def _giga(value: int) -> str:
-    return f"{value / 1e9:,.0f}" if value >= 1e11 else f"{value / 1e9:.3g}"
-
-
-def _operations(run: Callable[[], object]) -> int:
+def operations(run: Callable[[], object]) -> int:
+    """Floating-point operations of the convolutions and matrix products in a call."""
     # the counter does not know the CPU's fused attention, but the matrix products of the explicit one
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
+
+
+def _giga(value: int) -> str:
+    return f"{value / 1e9:,.0f}" if value >= 1e11 else f"{value / 1e9:.3g}"
 
 
 if __name__ == "__main__":

@@ -33,6 +33,13 @@ def compare(implementations: Sequence[Implementation], device: torch.device, rep
     return [Measurement(wall, cpu, peak) for (wall, cpu), peak in zip(medians, memory, strict=True)]
 
 
+def peak_flops(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """Operations per second of the fastest of 5 products of two size x size matrices, after one to warm up."""
+    matrix = torch.randn(size, size, device=device).to(dtype)
+    matrix @ matrix
+    return 2 * size**3 / min(_time(lambda: matrix @ matrix, device)[0] for _ in range(5))
+
+
 def peak_memory(run: Implementation, device: torch.device) -> int | None:
     """Peak memory of a call in bytes, above what was in use before; None on CPUs without Linux's /proc."""
     gc.collect()

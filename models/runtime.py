@@ -18,7 +18,9 @@ class RuntimeOptions(Config):
         "auto", description="of the network; auto: bfloat16 on CUDA devices that support it natively, float32 on CPUs"
     )
     compile: Literal["auto"] | bool = Field("auto", description="torch.compile; auto: on CUDA")
-    channels_last: Literal["auto"] | bool = Field("auto", description="memory layout; auto: channels last")
+    channels_last: Literal["auto"] | bool = Field(
+        "auto", description="memory layout; auto: channels last, except for bfloat16 on CPUs"
+    )
 
 
 Options = TypeVar("Options", bound=RuntimeOptions)
@@ -27,13 +29,17 @@ Options = TypeVar("Options", bound=RuntimeOptions)
 def resolve_auto(options: Options, device: torch.device) -> Options:
     """Replace every `auto` by the choice for the device.
 
-    The precision is float32 on every CPU, so that results agree between CPUs up to rounding.
+    The precision is float32 on every CPU, so that results agree between CPUs up to rounding. There, the backward pass
+    of convolutions in bfloat16 is faster in PyTorch's default layout.
     """
-    on_cuda = device.type == "cuda"
+    on_cuda, precision = device.type == "cuda", options.precision
+    if precision == "auto":
+        has_bfloat16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bfloat16" if has_bfloat16 else "float32"
     choice = {
-        "precision": "bfloat16" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "float32",
+        "precision": precision,
         "compile": on_cuda and _can_compile(),
-        "channels_last": True,
+        "channels_last": on_cuda or precision == "float32",
     }
     requested = {name: getattr(options, name) for name in choice}
     return options.model_copy(update={name: choice[name] for name, value in requested.items() if value == "auto"})

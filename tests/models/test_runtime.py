@@ -29,6 +29,12 @@ def test_auto_uses_what_a_cuda_device_can_and_float32_on_cpus(able: bool, monkey
     assert resolve_auto(RuntimeOptions(), CPU) == RuntimeOptions(precision="float32", compile=False, channels_last=True)
 
 
+def test_bfloat16_on_a_cpu_keeps_the_default_layout() -> None:
+    requested = RuntimeOptions(precision="bfloat16")
+    assert resolve_auto(requested, CPU).channels_last is False
+    assert resolve_auto(requested, CUDA).channels_last is True
+
+
 def test_explicit_options_are_kept() -> None:
     assert resolve_auto(PLAIN, CPU) == PLAIN
     explicit = RuntimeOptions(precision="bfloat16", compile=True, channels_last=True)
