@@ -25,10 +25,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def export(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What predicting and evaluating need, and `init_from`: the averaged weights, in float16, and their description."""
+    """What predicting and evaluating need, and `init_from`: the averaged weights, in float16, and their description.
+
+    The weights of a frozen encoder stay where they are published, or with the user; their digest is kept.
+    """
     names = ("network", "process", "encoder", "preprocessing", "num_images", "step", "best")
     kept = {name: checkpoint[name] for name in names if name in checkpoint}
     settings = {name: value for name, value in checkpoint["settings"].items() if name not in PLACES}
+    if settings.get("feature_cond_encoder"):
+        settings["feature_cond_encoder"] = {**settings["feature_cond_encoder"], "weights": None}
     average = {
         # the tables of the process need their precision
         name: tensor.half() if tensor.dtype == torch.float32 and not name.startswith("process.") else tensor

@@ -46,6 +46,15 @@ def test_exported_weights_do_not_name_places(finished_run: Path, exported: Path)
     assert contents["settings"]["batch_size"] == 4
 
 
+def test_exported_weights_do_not_name_the_file_of_a_frozen_encoder(finished_run: Path) -> None:
+    checkpoint = load_checkpoint(finished_run / "best_ged.pt")
+    encoder = {"model": "dino_vits8", "weights": "/home/somebody/dino.pth"}
+    settings = {**checkpoint["settings"], "feature_cond_encoder": encoder}
+    exported = export.export({**checkpoint, "settings": settings, "encoder": {"model": "dino_vits8", "digest": "1f"}})
+    assert exported["settings"]["feature_cond_encoder"] == {"model": "dino_vits8", "weights": None}
+    assert exported["encoder"]["digest"] == "1f"
+
+
 def test_a_training_starts_from_exported_weights_but_does_not_resume(
     exported: Path, data_folder: Path, tmp_path: Path
 ) -> None:
