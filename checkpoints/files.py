@@ -5,14 +5,13 @@ digest of its contents, which is verified on reading.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from checkpoints.torch_files import read_torch_file
 from datasets.cityscapes import Cityscapes
 from utils.errors import UserError
 from utils.logs import LOGGER
@@ -28,17 +27,6 @@ SHIPPED_WEIGHTS = _ROOT / "weights"
 """The folder of the weights that come with this software."""
 _KIND = "ccdm"
 _REQUIRED = ("settings", "network", "process", "model", "average", "step")
-
-_REBUILD, _SCALAR = np.empty(0).__reduce__()[0], np.float64().__reduce__()[0]
-_NUMPY: list[Any] = [
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFD"),
-    *((function, f"{module}.multiarray.{name}")
-      for module in ("numpy.core", "numpy._core")  # before and since NumPy 2
-      for function, name in ((_REBUILD, "_reconstruct"), (_SCALAR, "scalar"))),
-]  # fmt: skip
-"""What NumPy arrays in a file refer to; optimisers and schedulers of other software store such arrays."""
 
 
 def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
@@ -88,27 +76,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     damaged, not a checkpoint of this software, or of a later version."""
     path = expand_path(path)
     return checked_checkpoint(path, read_torch_file(path))
-
-
-def read_torch_file(path: Path) -> Any:
-    """Read a file of `torch.save` with tensors, NumPy arrays, numbers, text, and containers of them, on the CPU. Raises
-    UserError for a file that is missing, damaged, or contains anything else. Nothing in it is executed."""
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}")
-    try:
-        with torch.serialization.safe_globals(_NUMPY):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except PermissionError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # what a damaged file raises inside the unpickler can be anything
-        foreign = re.search(r"GLOBAL (\S+)", str(error))
-        if foreign is not None:
-            raise UserError(
-                f"{path} cannot be read safely: it refers to {foreign[1]}, but only tensors, numbers and text are read"
-            ) from error
-        raise UserError(f"{path} is not a checkpoint, or it is damaged or truncated: {_first_line(error)}") from error
 
 
 def is_checkpoint(contents: Any) -> bool:
