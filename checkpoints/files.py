@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from checkpoints.contents import Contents
 from checkpoints.torch_files import read_torch_file
 from datasets.cityscapes import Cityscapes
-from utils.errors import UserError
+from utils.config import validate
+from utils.errors import UserError, corrupt_file_as_user_error
 from utils.logs import LOGGER
 from utils.paths import expand_path, write_atomically
+from utils.plain import check_plain
 
 FORMAT_VERSION = 2
 """Incremented when older software could not read a file; `upgrade` converts older files."""
@@ -85,7 +89,7 @@ def is_checkpoint(contents: Any) -> bool:
 
 def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
     """Verify contents and convert them to the current format. Raises UserError for other contents, a later version,
-    missing parts, or a wrong digest."""
+    missing parts, a wrong digest, or entries that cannot be used."""
     if not is_checkpoint(contents):
         raise UserError(f"{path} is not a checkpoint of this software")
     version = contents.get("format_version")
@@ -96,12 +100,14 @@ def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
     missing = [name for name in _REQUIRED if name not in contents]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}")
-    wrong = [name for name in _REQUIRED if not isinstance(contents[name], int if name == "step" else Mapping)]
-    if wrong:
-        raise UserError(f"{path} is damaged: its {', '.join(wrong)} cannot be used")
+    check_plain(contents, f"{path} is damaged", Tensor, float)
     if "digest" in contents and contents["digest"] != digest(contents):
         raise UserError(f"{path} is damaged: its contents do not match their digest")
-    return upgrade(contents)
+    with corrupt_file_as_user_error(path):
+        upgraded = upgrade(contents)
+    validate(Contents, upgraded, f"{path} is damaged")
+    check_plain(upgraded["settings"], f"{path} is damaged: settings")
+    return upgraded
 
 
 def find_checkpoint(pattern: str) -> Path:
@@ -121,7 +127,7 @@ def find_checkpoint(pattern: str) -> Path:
 
 
 def _absorb(hasher: Any, part: Any) -> None:
-    if isinstance(part, torch.Tensor):
+    if isinstance(part, Tensor):
         hasher.update(f"{part.dtype}{tuple(part.shape)}".encode())
         hasher.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     elif isinstance(part, Mapping):

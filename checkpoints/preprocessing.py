@@ -9,17 +9,20 @@ from pydantic import Field
 from datasets import AnnotatedDataset
 from datasets.contract import check_item
 from datasets.normalisation import Normalisation
-from utils.config import Config, NonNegative, Positive, validate
+from utils.config import Config, NonNegative, validate
+
+_Side = Annotated[int, Field(ge=1, le=2**16)]
+_Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Preprocessing(Config):
     """What is needed to prepare other images in the same way, and to name and colour the classes."""
 
     image_mean: list[float]  # per channel; the network sees (x - mean) / std of intensities x in [0, 1]
-    image_std: list[float]
-    size: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None  # height, width of training images
+    image_std: list[Annotated[float, Field(gt=0)]]
+    size: Annotated[tuple[_Side, _Side], Field(strict=False)] | None = None  # height, width of training images
     class_names: list[str] | None = None  # C names
-    class_colours: list[Annotated[tuple[int, int, int], Field(strict=False)]] | None = None  # C times RGB, 0 .. 255
+    class_colours: list[Annotated[tuple[_Byte, _Byte, _Byte], Field(strict=False)]] | None = None  # C times RGB
     void_class: NonNegative | None = None  # the class that is excluded from the evaluation
 
     @property
@@ -31,6 +34,17 @@ class Preprocessing(Config):
     def normalisation(self) -> Normalisation:
         """How intensities become the network's input."""
         return Normalisation.from_values(self.image_mean, self.image_std)
+
+    def check(self, num_classes: int, image_channels: int) -> None:
+        """Check that it describes images of so many channels, and so many classes. Raises ValueError."""
+        tables = {"image_mean": self.image_mean, "image_std": self.image_std}
+        classes = {"class_names": self.class_names, "class_colours": self.class_colours}
+        for size, columns in ((image_channels, tables), (num_classes, classes)):
+            for name, column in columns.items():
+                if column is not None and len(column) != size:
+                    raise ValueError(f"`preprocessing.{name}` has {len(column)} entries, but the network has {size}")
+        if self.void_class is not None and self.void_class >= num_classes:
+            raise ValueError(f"`preprocessing.void_class` is {self.void_class}, but there are {num_classes} classes")
 
     @staticmethod
     def from_dataset(dataset: AnnotatedDataset) -> "Preprocessing":

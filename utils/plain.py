@@ -1,5 +1,6 @@
 """Plain data, of which settings and checkpoints consist: a bounded walk over it, and a check of its values."""
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -38,8 +39,9 @@ def leaves(tree: Any) -> Iterator[tuple[Place, Any]]:
 
 
 def check_plain(tree: Any, source: str, *others: type) -> None:
-    """Check that nested dicts and lists hold only text, numbers, booleans, None and `others`. Raises UserError with the
-    place of anything else, of whole numbers beyond 64 bits, and of text with control characters or invalid Unicode."""
+    """Check that nested dicts and lists hold only text, finite numbers, booleans, None, and values of the types
+    `others`. Raises UserError with the place of anything else, such as whole numbers beyond 64 bits, and text with
+    control characters or invalid Unicode."""
     try:
         for place, leaf in leaves(tree):
             problem = None if isinstance(leaf, others) else _problem(leaf)
@@ -51,8 +53,10 @@ def check_plain(tree: Any, source: str, *others: type) -> None:
 
 
 def _problem(leaf: Any) -> str | None:
-    if leaf is None or isinstance(leaf, bool | float):
+    if leaf is None or isinstance(leaf, bool):
         return None
+    if isinstance(leaf, float):
+        return None if math.isfinite(leaf) else f"is {leaf}; expected a finite number"
     if isinstance(leaf, int):
         return None if abs(leaf) < 2**63 else "is a number of more than 64 bits"
     if not isinstance(leaf, str):

@@ -34,6 +34,7 @@ def test_endless_data_is_refused(tree: Any) -> None:
     ("value", "problem"),
     [
         (2**63, "`a.1` is a number of more than 64 bits"),
+        (float("nan"), "`a.1` is nan; expected a finite number"),
         (10**100, "`a.1` is a number of more than 64 bits"),
         (datetime.date(2024, 1, 2), "`a.1` is a date; expected text, numbers, lists and mappings"),
         ("x\0", r"`a.1` contains the unusable character '\x00'"),
@@ -49,4 +50,4 @@ def test_value_that_is_not_plain_is_named(value: Any, problem: str) -> None:
 
 
 def test_plain_data_and_other_types_pass() -> None:
-    check_plain({"a": [None, True, 1.5, float("nan"), -(2**62), "é\n\t€ 名"], 3: b"x"}, "this file", bytes)
+    check_plain({"a": [None, True, 1.5, -(2**62), "é\n\t€ 名"], 3: [b"x", float("inf")]}, "this file", bytes, float)
