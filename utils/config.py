@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from utils.errors import UserError
 
+_SHOWN = 10
+
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -59,8 +61,10 @@ def validate(schema: type[ConfigType], values: Any, source: str) -> ConfigType:
 
 
 def explain(schema: type[BaseModel], error: ValidationError) -> str:
-    """The problems that pydantic found, one line each."""
-    return "\n  ".join(_explain(schema, problem) for problem in error.errors(include_url=False))
+    """The problems that pydantic found, one line each, at most ten."""
+    problems = error.errors(include_url=False)
+    lines = [_explain(schema, problem) for problem in problems[:_SHOWN]]
+    return "\n  ".join([*lines, f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else lines)
 
 
 def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:

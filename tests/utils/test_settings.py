@@ -245,3 +245,9 @@ def test_resolved_settings_can_be_read_back(
     resolved = tmp_path / "resolved.yml"
     resolved.write_text(yaml.safe_dump(settings.model_dump()), encoding="utf-8")
     assert load_settings(schema, [str(resolved)], default_file="") == settings
+
+
+def test_of_many_problems_only_the_first_are_explained(file: Path) -> None:
+    message = refusal(file, *(f"dataset_params_{number}=1" for number in range(1000)))
+    assert message.count("unknown key") == 10
+    assert message.endswith("and 990 more")
