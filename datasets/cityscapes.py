@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field, ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import datasets as torchvision_datasets
@@ -25,7 +26,9 @@ from tqdm import tqdm
 from datasets.contract import SPLITS
 from datasets.image_files import open_image, read_grey
 from datasets.normalisation import Normalisation
+from utils.config import Config
 from utils.errors import UserError
+from utils.logs import LOGGER
 from utils.paths import expand_path, write_text
 
 VOID = 19
@@ -92,21 +95,34 @@ class Cityscapes(Dataset[dict[str, Any]]):
         which is used as long as no annotation is replaced."""
         file = self.root / f"class_counts_{self.split}_{self.size[0]}x{self.size[1]}.json"
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for _, path in self._files]
-        digest = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # then count again
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            if stored["files"] == digest and len(stored["counts"]) == self.num_classes:
-                return torch.tensor([int(count) for count in stored["counts"]])
+        if file.is_file():
+            with contextlib.suppress(OSError, ValidationError):
+                stored = _Counts.model_validate_json(file.read_bytes())
+                if stored.digest == _digest(stats, stored.counts):
+                    return torch.tensor(stored.counts)
+            LOGGER.warning("%s is damaged or belongs to other annotations; counting again", file)
         counts = torch.zeros(self.num_classes, dtype=torch.int64)
         for _, path in tqdm(self._files, desc="counting classes", unit="image", leave=False):
             counts += self._resized(_read_labels(path)).flatten().bincount(minlength=self.num_classes)
         with contextlib.suppress(UserError):  # a read-only folder: count again next time
-            write_text(file, json.dumps({"files": digest, "counts": counts.tolist()}))
+            write_text(file, _Counts(counts=counts.tolist(), digest=_digest(stats, counts.tolist())).model_dump_json())
         return counts
 
     def _resized(self, labels: NDArray[np.uint8]) -> Tensor:
         resized = v2.functional.resize(Image.fromarray(labels), self.size, InterpolationMode.NEAREST)
         return v2.functional.pil_to_tensor(resized)
+
+
+class _Counts(Config):
+    """The file of class counts."""
+
+    counts: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=VOID + 1, max_length=VOID + 1)
+    digest: str
+
+
+def _digest(stats: Any, counts: list[int]) -> str:
+    """Of the annotations as the file system describes them, and their counts."""
+    return hashlib.sha256(json.dumps([stats, counts]).encode()).hexdigest()
 
 
 def get_dataset(
