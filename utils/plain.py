@@ -1,19 +1,16 @@
 """Plain data, of which settings and checkpoints consist: a bounded walk over it, and a check of its values."""
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from utils.errors import UserError
+from utils.text import UNUSABLE, visible
 
 MAX_DEPTH, MAX_ENTRIES = 40, 200_000
 
 Place = tuple[Any, ...]
 """The keys and indices that lead to a value."""
-
-_UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters other than white space, and surrogates, which no file or terminal accepts."""
 
 
 def leaves(tree: Any) -> Iterator[tuple[Place, Any]]:
@@ -46,7 +43,7 @@ def check_plain(tree: Any, source: str, *others: type) -> None:
         for place, leaf in leaves(tree):
             problem = None if isinstance(leaf, others) else _problem(leaf)
             if problem is not None:
-                where = ".".join(map(str, place)).encode("unicode_escape").decode()
+                where = visible(".".join(map(str, place)))
                 raise ValueError(f"`{where[:100]}` {problem}" if place else f"it {problem}")
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
@@ -61,5 +58,5 @@ def _problem(leaf: Any) -> str | None:
         return None if abs(leaf) < 2**63 else "is a number of more than 64 bits"
     if not isinstance(leaf, str):
         return f"is a {type(leaf).__name__}; expected text, numbers, lists and mappings"
-    unusable = _UNUSABLE.search(leaf)
+    unusable = UNUSABLE.search(leaf)
     return None if unusable is None else f"contains the unusable character {unusable[0]!a}"
