@@ -26,7 +26,7 @@ from tqdm import tqdm
 from datasets.contract import SPLITS
 from datasets.image_files import open_image, read_grey
 from datasets.normalisation import Normalisation
-from utils.config import Config
+from utils.config import Config, Size, validate_arguments
 from utils.errors import UserError
 from utils.logs import LOGGER
 from utils.paths import expand_path, write_text
@@ -51,7 +51,7 @@ class Cityscapes(Dataset[dict[str, Any]]):
         original_labels: whether items also have the label map at its original size.
 
     Raises:
-        UserError: for a missing folder, image or annotation, and for impossible sizes.
+        UserError: for a missing folder, image or annotation.
     """
 
     num_classes = VOID + 1
@@ -65,8 +65,6 @@ class Cityscapes(Dataset[dict[str, Any]]):
     image_std = (0.229, 0.224, 0.225)
 
     def __init__(self, root: Path, split: str, size: Sequence[int], original_labels: bool) -> None:
-        if len(size) != 2 or min(size) < 1:
-            raise UserError(f"dataset_params.size is {list(size)}; expected height and width, such as [128, 256]")
         self.source, self.split, self.root = str(root), split, root
         self.size, self.original_labels = list(size), original_labels
         self._files = _find_files(root, split)
@@ -125,8 +123,9 @@ def _digest(stats: Any, counts: list[int]) -> str:
     return hashlib.sha256(json.dumps([stats, counts]).encode()).hexdigest()
 
 
+@validate_arguments
 def get_dataset(
-    split: str, path: str = "${TMPDIR}/cityscapes/", size: Sequence[int] = (128, 256), original_labels: bool = False
+    split: str, path: str = "${TMPDIR}/cityscapes/", size: Size = (128, 256), original_labels: bool = False
 ) -> Cityscapes:
     """A split of the Cityscapes folder `path`; see `Cityscapes` for the other arguments."""
     return Cityscapes(expand_path(path), split, size, original_labels)

@@ -50,12 +50,12 @@ def changed(folder: Path, place: str, value: Any) -> Path:
         ("network/params/image_channels", 10**9, "`network.params.image_channels` is 1000000000; expected 1 to 4096"),
         ("preprocessing", None, "`preprocessing` should be a valid dictionary"),
         ("preprocessing/image_std", [0.0], "`preprocessing.image_std.0` should be greater than 0"),
-        ("preprocessing/image_mean", [0.5, 0.5], "`preprocessing.image_mean` has 2 entries, but the network has 1"),
+        ("preprocessing/image_mean", [0.5, 0.5], "`image_mean` has 2 entries; expected 1"),
         ("preprocessing/size", [10**9, 8], "`preprocessing.size.0` should be less than or equal to 65536"),
-        ("preprocessing/class_names", ["a"], "`preprocessing.class_names` has 1 entries, but the network has 2"),
+        ("preprocessing/class_names", ["a"], "`class_names` has 1 entries; expected 2"),
         ("preprocessing/class_names", ["a", "\x1b"], "contains the unusable character '\\x1b'"),
         ("preprocessing/class_colours", [[0, 0, 0], [1, 2, 256]], "`preprocessing.class_colours.1.2` should be less"),
-        ("preprocessing/void_class", 2, "`preprocessing.void_class` is 2, but there are 2 classes"),
+        ("preprocessing/void_class", 2, "`void_class` is 2; expected a class below 2"),
     ],
 )
 def test_entry_that_cannot_be_used_is_named(tmp_path: Path, place: str, value: Any, problem: str) -> None:

@@ -12,7 +12,6 @@ from datasets import cityscapes
 from datasets.cityscapes import VOID, get_dataset
 from datasets.loading import evaluation_batches
 from tests.datasets.trees import refusal, write_cityscapes, write_png
-from utils.errors import UserError
 
 MODULE = "datasets.cityscapes"
 SCENES = ["ulm_000001_000019", "aachen_000002_000019", "aachen_000000_000019"]
@@ -129,9 +128,3 @@ def test_annotation_that_does_not_fit_is_refused(root: Path, damage: Callable[[P
     path = root / "gtFine" / "train" / SCENES[0].split("_")[0] / f"{SCENES[0]}_gtFine_labelIds.png"
     damage(path)
     assert message.format(path=path) in refusal(MODULE, root)
-
-
-@pytest.mark.parametrize("size", [[128], [0, 256], [1, 2, 3]])
-def test_impossible_size_is_refused(root: Path, size: list[int]) -> None:
-    with pytest.raises(UserError, match="expected height and width"):
-        get_dataset("train", str(root), size=size)
