@@ -95,7 +95,7 @@ def with_dataset(settings: EvalSettings, checkpoint: Mapping[str, Any]) -> EvalS
         raise UserError("the checkpoint does not say which dataset it was trained on; set dataset_file")
     params = settings.dataset_params
     if params is None:
-        params = dict(trained["dataset_params"]) if name == trained.get("dataset_file") else {}
+        params = dict(trained.get("dataset_params", {})) if name == trained.get("dataset_file") else {}
     chosen = settings.model_copy(update={"dataset_file": name, "dataset_params": params})
     if settings.dataset_file is None and name not in DATASETS:
         raise UserError(

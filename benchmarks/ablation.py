@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from metrics import paired_bootstrap_interval
 from utils.errors import UserError, run_script
 from utils.paths import write_text
-from utils.settings import read_yaml
+from utils.yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("ged_16", "hm_iou_16")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from checkpoints.files import read_torch_file
+from checkpoints.torch_files import read_torch_file
 from checkpoints.weights import find_prefix, load_weights, weights_digest
 from models.dino import ARCHITECTURES, DinoEncoder, Encoder, EncoderConfig, FrozenEncoder
 from utils.errors import UserError

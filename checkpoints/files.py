@@ -5,18 +5,21 @@ digest of its contents, which is verified on reading.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
+from checkpoints.contents import Contents
+from checkpoints.torch_files import read_torch_file
 from datasets.cityscapes import Cityscapes
-from utils.errors import UserError
+from utils.config import validate
+from utils.errors import UserError, corrupt_file_as_user_error
 from utils.logs import LOGGER
 from utils.paths import expand_path, write_atomically
+from utils.plain import check_plain
 
 FORMAT_VERSION = 2
 """Incremented when older software could not read a file; `upgrade` converts older files."""
@@ -28,17 +31,6 @@ SHIPPED_WEIGHTS = _ROOT / "weights"
 """The folder of the weights that come with this software."""
 _KIND = "ccdm"
 _REQUIRED = ("settings", "network", "process", "model", "average", "step")
-
-_REBUILD, _SCALAR = np.empty(0).__reduce__()[0], np.float64().__reduce__()[0]
-_NUMPY: list[Any] = [
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFD"),
-    *((function, f"{module}.multiarray.{name}")
-      for module in ("numpy.core", "numpy._core")  # before and since NumPy 2
-      for function, name in ((_REBUILD, "_reconstruct"), (_SCALAR, "scalar"))),
-]  # fmt: skip
-"""What NumPy arrays in a file refer to; optimisers and schedulers of other software store such arrays."""
 
 
 def save_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
@@ -90,27 +82,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return checked_checkpoint(path, read_torch_file(path))
 
 
-def read_torch_file(path: Path) -> Any:
-    """Read a file of `torch.save` with tensors, NumPy arrays, numbers, text, and containers of them, on the CPU. Raises
-    UserError for a file that is missing, damaged, or contains anything else. Nothing in it is executed."""
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}")
-    try:
-        with torch.serialization.safe_globals(_NUMPY):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except PermissionError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # what a damaged file raises inside the unpickler can be anything
-        foreign = re.search(r"GLOBAL (\S+)", str(error))
-        if foreign is not None:
-            raise UserError(
-                f"{path} cannot be read safely: it refers to {foreign[1]}, but only tensors, numbers and text are read"
-            ) from error
-        raise UserError(f"{path} is not a checkpoint, or it is damaged or truncated: {_first_line(error)}") from error
-
-
 def is_checkpoint(contents: Any) -> bool:
     """Whether contents are those of a checkpoint of this software, in any version."""
     return isinstance(contents, dict) and contents.get("kind") == _KIND
@@ -118,7 +89,7 @@ def is_checkpoint(contents: Any) -> bool:
 
 def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
     """Verify contents and convert them to the current format. Raises UserError for other contents, a later version,
-    missing parts, or a wrong digest."""
+    missing parts, a wrong digest, or entries that cannot be used."""
     if not is_checkpoint(contents):
         raise UserError(f"{path} is not a checkpoint of this software")
     version = contents.get("format_version")
@@ -129,12 +100,14 @@ def checked_checkpoint(path: Path, contents: Any) -> dict[str, Any]:
     missing = [name for name in _REQUIRED if name not in contents]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}")
-    wrong = [name for name in _REQUIRED if not isinstance(contents[name], int if name == "step" else Mapping)]
-    if wrong:
-        raise UserError(f"{path} is damaged: its {', '.join(wrong)} cannot be used")
+    check_plain(contents, f"{path} is damaged", Tensor, float)
     if "digest" in contents and contents["digest"] != digest(contents):
         raise UserError(f"{path} is damaged: its contents do not match their digest")
-    return upgrade(contents)
+    with corrupt_file_as_user_error(path):
+        upgraded = upgrade(contents)
+    validate(Contents, upgraded, f"{path} is damaged")
+    check_plain(upgraded["settings"], f"{path} is damaged: settings")
+    return upgraded
 
 
 def find_checkpoint(pattern: str) -> Path:
@@ -154,7 +127,7 @@ def find_checkpoint(pattern: str) -> Path:
 
 
 def _absorb(hasher: Any, part: Any) -> None:
-    if isinstance(part, torch.Tensor):
+    if isinstance(part, Tensor):
         hasher.update(f"{part.dtype}{tuple(part.shape)}".encode())
         hasher.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     elif isinstance(part, Mapping):

@@ -20,8 +20,9 @@ import yaml
 from torch import Tensor
 
 from checkpoints.encoder_weights import PATCHES, transformer_tensors
-from checkpoints.files import checked_checkpoint, is_checkpoint, read_torch_file
+from checkpoints.files import checked_checkpoint, is_checkpoint
 from checkpoints.preprocessing import Preprocessing
+from checkpoints.torch_files import read_torch_file
 from checkpoints.weights import check_weights, find_prefix, weights_digest
 from datasets.cityscapes import Cityscapes
 from diffusion import UniformConfig, alpha_bar_table

@@ -11,18 +11,20 @@ from utils.errors import UserError
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str = "the checkpoint") -> None:
     """Load weights of exactly the same names and shapes. Raises UserError, naming the first tensor that is missing,
-    unknown, or of another shape; nothing is loaded then."""
+    unknown, of another shape, or not finite; nothing is loaded then."""
     check_weights(model.state_dict(), weights, source)
     model.load_state_dict(weights)
 
 
 def check_weights(expected: Mapping[str, Any], weights: Mapping[str, Any], source: str) -> None:
-    """Check that weights have the expected names and shapes. Raises UserError as `load_weights`."""
+    """Check that weights have the expected names and shapes, and finite values. Raises UserError as `load_weights`."""
     for name, tensor in expected.items():
         if name not in weights:
             raise UserError(f"{source} belongs to another network: it lacks the tensor {name}")
         if not isinstance(weights[name], Tensor):
             raise UserError(f"{source} is damaged: {name} is not a tensor")
+        if weights[name].is_floating_point() != tensor.is_floating_point() or not weights[name].isfinite().all():
+            raise UserError(f"{source} is damaged: {name} contains other values than finite numbers of its type")
         if weights[name].shape != tensor.shape:
             raise UserError(
                 f"{source} belongs to another network: {name} has shape {tuple(weights[name].shape)} there, "

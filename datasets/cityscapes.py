@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field, ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import datasets as torchvision_datasets
@@ -25,7 +26,9 @@ from tqdm import tqdm
 from datasets.contract import SPLITS
 from datasets.image_files import open_image, read_grey
 from datasets.normalisation import Normalisation
+from utils.config import Config, Size, validate_arguments
 from utils.errors import UserError
+from utils.logs import LOGGER
 from utils.paths import expand_path, write_text
 
 VOID = 19
@@ -48,7 +51,7 @@ class Cityscapes(Dataset[dict[str, Any]]):
         original_labels: whether items also have the label map at its original size.
 
     Raises:
-        UserError: for a missing folder, image or annotation, and for impossible sizes.
+        UserError: for a missing folder, image or annotation.
     """
 
     num_classes = VOID + 1
@@ -62,8 +65,6 @@ class Cityscapes(Dataset[dict[str, Any]]):
     image_std = (0.229, 0.224, 0.225)
 
     def __init__(self, root: Path, split: str, size: Sequence[int], original_labels: bool) -> None:
-        if len(size) != 2 or min(size) < 1:
-            raise UserError(f"dataset_params.size is {list(size)}; expected height and width, such as [128, 256]")
         self.source, self.split, self.root = str(root), split, root
         self.size, self.original_labels = list(size), original_labels
         self._files = _find_files(root, split)
@@ -92,16 +93,17 @@ class Cityscapes(Dataset[dict[str, Any]]):
         which is used as long as no annotation is replaced."""
         file = self.root / f"class_counts_{self.split}_{self.size[0]}x{self.size[1]}.json"
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for _, path in self._files]
-        digest = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # then count again
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            if stored["files"] == digest and len(stored["counts"]) == self.num_classes:
-                return torch.tensor([int(count) for count in stored["counts"]])
+        if file.is_file():
+            with contextlib.suppress(OSError, ValidationError):
+                stored = _Counts.model_validate_json(file.read_bytes())
+                if stored.digest == _digest(stats, stored.counts):
+                    return torch.tensor(stored.counts)
+            LOGGER.warning("%s is damaged or belongs to other annotations; counting again", file)
         counts = torch.zeros(self.num_classes, dtype=torch.int64)
         for _, path in tqdm(self._files, desc="counting classes", unit="image", leave=False):
             counts += self._resized(_read_labels(path)).flatten().bincount(minlength=self.num_classes)
         with contextlib.suppress(UserError):  # a read-only folder: count again next time
-            write_text(file, json.dumps({"files": digest, "counts": counts.tolist()}))
+            write_text(file, _Counts(counts=counts.tolist(), digest=_digest(stats, counts.tolist())).model_dump_json())
         return counts
 
     def _resized(self, labels: NDArray[np.uint8]) -> Tensor:
@@ -109,8 +111,21 @@ class Cityscapes(Dataset[dict[str, Any]]):
         return v2.functional.pil_to_tensor(resized)
 
 
+class _Counts(Config):
+    """The file of class counts."""
+
+    counts: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=VOID + 1, max_length=VOID + 1)
+    digest: str
+
+
+def _digest(stats: Any, counts: list[int]) -> str:
+    """Of the annotations as the file system describes them, and their counts."""
+    return hashlib.sha256(json.dumps([stats, counts]).encode()).hexdigest()
+
+
+@validate_arguments
 def get_dataset(
-    split: str, path: str = "${TMPDIR}/cityscapes/", size: Sequence[int] = (128, 256), original_labels: bool = False
+    split: str, path: str = "${TMPDIR}/cityscapes/", size: Size = (128, 256), original_labels: bool = False
 ) -> Cityscapes:
     """A split of the Cityscapes folder `path`; see `Cityscapes` for the other arguments."""
     return Cityscapes(expand_path(path), split, size, original_labels)

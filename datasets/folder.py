@@ -25,7 +25,7 @@ from tqdm import tqdm
 from datasets.contract import SPLITS
 from datasets.formats import SUFFIXES, intensities, is_image, read_label_map, to_channels, without_suffix
 from datasets.normalisation import Normalisation
-from utils.config import Config, NonNegative, Positive
+from utils.config import Config, NonNegative, Positive, Range, Size
 from utils.errors import UserError
 from utils.noise import seed_from
 from utils.paths import expand_path
@@ -37,7 +37,7 @@ class FolderConfig(Config):
     """The parameters of the dataset."""
 
     path: str = Field(description="folder of the splits")
-    size: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = Field(
+    size: Size | None = Field(
         None,
         description="height and width to which images are cropped, or padded with black and class 0, on all sides "
         "equally; `null`: all images have the same size",
@@ -45,7 +45,7 @@ class FolderConfig(Config):
     image_channels: Positive | None = Field(
         None, description="1 or 3: colours become grey, or grey is repeated; `null`: all images have the same channels"
     )
-    window: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
+    window: Range | None = Field(
         None,
         description="values of the image files that become black and white, such as [-1000, 400] for CT; `null`: as in "
         "[prediction](prediction.md#formats-and-intensities)",

@@ -21,7 +21,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from datasets.dicom import is_dicom, read_dicom
-from datasets.image_files import MAX_PIXELS, open_image
+from datasets.image_files import FORMATS, MAX_PIXELS, open_image
 from utils.errors import UserError, corrupt_file_as_user_error
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy", ".dcm", ".dicom")
@@ -106,7 +106,7 @@ def _read_picture(path: Path, labels: bool) -> Values:
 
 def _bits_per_value(path: Path) -> int:
     """The bits of each value in a PNG or TIFF, which Pillow does not always keep; 8 for other formats."""
-    with corrupt_file_as_user_error(path), Image.open(path) as picture:
+    with corrupt_file_as_user_error(path), Image.open(path, formats=FORMATS) as picture:
         if isinstance(picture, TiffImageFile):
             return int(max(np.atleast_1d(picture.tag_v2.get(_BITS_PER_SAMPLE, 1))))
         raw = re.search(r";(\d+)", str(picture.tile[0][3])) if picture.format == "PNG" and picture.tile else None

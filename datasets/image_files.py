@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from utils.errors import UserError, corrupt_file_as_user_error
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs, or are never images of data
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs, or are never images of data
 _LOSSY = ("JPEG", "MPO", "WEBP")
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27  # larger images are refused, since a small file can decompress to any size
 
@@ -30,7 +30,7 @@ def open_image(path: Path, lossless: bool = False) -> Image.Image:
     with corrupt_file_as_user_error(path), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 pages = getattr(image, "n_frames", 1)
                 if pages > 1 and image.format != "MPO":  # a camera's image with its preview
                     raise UserError(f"{path} has {pages} pages; expected one image per file")

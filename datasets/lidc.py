@@ -13,19 +13,19 @@ The LIDC benchmark's file has images in [-0.5, 0.5] and 4 annotators of 2 classe
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch.utils.data import Dataset
 
 from datasets.contract import as_label_maps
+from utils.config import Range, validate_arguments
 from utils.errors import UserError, corrupt_file_as_user_error
 from utils.paths import expand_path
-
-Range = tuple[float, float]
 
 MAX_CHANNELS = 4096  # a file that claims more is damaged
 
@@ -48,6 +48,8 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
     def __init__(
         self, path: str | Path, split: str, num_classes: int | None = None, image_range: Range | None = None
     ) -> None:
+        if image_range is not None and image_range[0] == image_range[1]:
+            raise UserError(f"dataset_params: `image_range` is {image_range}; expected two different values")
         self.path, self.split = expand_path(path), split
         self.source = str(self.path)
         self._file: h5py.File | None = None
@@ -91,8 +93,12 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
         return {**self.__dict__, "_file": None}
 
 
+@validate_arguments
 def get_dataset(
-    split: str, path: str = "${TMPDIR}/data_lidc.hdf5", num_classes: int | None = None, image_range: Range | None = None
+    split: str,
+    path: str = "${TMPDIR}/data_lidc.hdf5",
+    num_classes: Annotated[int, Field(ge=1, le=256)] | None = None,
+    image_range: Range | None = None,
 ) -> HDF5Dataset:
     """A split of the HDF5 at `path`; see `HDF5Dataset` for the other arguments."""
     return HDF5Dataset(path, split, num_classes, image_range)

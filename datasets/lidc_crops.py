@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from datasets.contract import SPLITS
 from datasets.image_files import read_grey
+from utils.config import validate_arguments
 from utils.errors import UserError
 from utils.noise import derive_key, seed_from, uniform
 from utils.paths import expand_path
@@ -65,6 +66,7 @@ class LIDCCrops(Dataset[dict[str, Any]]):
         }
 
 
+@validate_arguments
 def get_dataset(split: str, path: str = "${TMPDIR}", whole: bool = False) -> LIDCCrops:
     """A split of the folder `path`. With `whole`, the images of "train" keep all of their pixels, for `random_crop`."""
     return LIDCCrops(expand_path(path), split, whole and split == "train")

@@ -11,15 +11,17 @@ The data is generated once, from a seed, and stored as an HDF5 in the layout of 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
 import torch
+from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from datasets.lidc import HDF5Dataset
+from utils.config import Seed, validate_arguments
 from utils.noise import seed_from
 from utils.paths import expand_path, write_atomically
 
@@ -53,8 +55,13 @@ class SyntheticLesions(HDF5Dataset):
         return torch.stack([1 - lesion, lesion])
 
 
+@validate_arguments
 def get_dataset(
-    split: str, path: str = "${TMPDIR}", side: int = 32, seed: int = 0, create: bool = True
+    split: str,
+    path: str = "${TMPDIR}",
+    side: Annotated[int, Field(ge=8, le=256)] = 32,
+    seed: Seed = 0,
+    create: bool = True,
 ) -> SyntheticLesions:
     """Load a split, after generating the HDF5 if it does not exist yet.
 

@@ -63,7 +63,7 @@ def time_grid(alpha_bar: ArrayLike, steps: int) -> list[int]:
     if not 1 <= steps <= last:
         raise UserError(f"{steps} sampling steps requested, but the process has {last}; choose 1 to {last}")
     even = np.linspace(angle[-1], 0, steps + 1)
-    grid: list[int] = np.abs(angle[:, None] - even).argmin(0).tolist()
+    grid = [int(np.abs(angle - place).argmin()) for place in even]
     grid[0], grid[-1] = last, 0
     for k in range(steps - 1, 0, -1):
         grid[k] = max(grid[k], grid[k + 1] + 1)

@@ -47,7 +47,7 @@ def shifted(time_steps: int, b: float = 0.5, s: float = 0.008) -> Tensor:
 SCHEDULES: dict[str, Callable[..., Tensor]] = {"cosine": cosine, "linear": linear, "shifted": shifted}
 
 
-def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor:
+def alpha_bar_table(schedule: str, time_steps: int, /, **settings: float) -> Tensor:
     """The table of the named schedule: float64 of shape T + 1.
 
     Raises:
@@ -62,7 +62,10 @@ def alpha_bar_table(schedule: str, time_steps: int, **settings: float) -> Tensor
     except TypeError as error:
         accepted = ", ".join(list(inspect.signature(SCHEDULES[schedule]).parameters)[1:])
         raise UserError(f"beta_schedule_params: {error}; the {schedule} schedule accepts: {accepted}") from error
-    table = SCHEDULES[schedule](time_steps, **settings)
+    try:
+        table = SCHEDULES[schedule](time_steps, **settings)
+    except ArithmeticError as error:
+        raise UserError(f"beta_schedule_params: {settings} cannot be used: {error}") from error
     if not bool((table[1:] < table[:-1]).all()) or float(table[-1]) < 0:
         raise UserError(f"the {schedule} schedule with {time_steps} steps and {settings} does not decrease from 1 to 0")
     if float(table[-1]) > _SIGNAL_LEFT:

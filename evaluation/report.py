@@ -156,7 +156,9 @@ def as_png(folder: Path, picture: Contents, name: str, longest_side: int) -> Pic
     if picture["file"] is None:
         return Picture("", 0, 0, "", picture["title"])
     path, buffer = folder / picture["file"], io.BytesIO()
-    with corrupt_file_as_user_error(path), Image.open(path) as image:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{path} is not in {folder}")
+    with corrupt_file_as_user_error(path), Image.open(path, formats=["PNG"]) as image:
         stride = -(-max(image.size) // longest_side)
         small = image.resize((image.width // stride, image.height // stride), Image.Resampling.NEAREST)
         small.save(buffer, "PNG", optimize=True)
@@ -187,7 +189,8 @@ def main(argv: Sequence[str]) -> None:
     """Render the report of the evaluation in a folder again."""
     if len(argv) != 1:
         raise UserError("expected one folder: python -m evaluation.report FOLDER")
-    write_report(Path(argv[0]))
+    with corrupt_file_as_user_error(argv[0]):
+        write_report(Path(argv[0]))
 
 
 if __name__ == "__main__":

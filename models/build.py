@@ -3,16 +3,17 @@
 from collections.abc import Collection
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from diffusion import Process
 from models.dino import EncoderConfig
-from utils.config import Config
+from utils.config import Config, abbreviate
 from utils.errors import UserError
 from utils.modules import call, import_module
 
 NETWORKS = ("models.unet", "models.two_stage")
+MAX_CLASSES, MAX_CHANNELS = 256, 4096
 PROCESSES = ("diffusion.uniform", "diffusion.classifier")
 
 
@@ -29,6 +30,14 @@ class ModelConfig(Config):
     network: Part
     process: Part
     encoder: EncoderConfig | None = None
+
+    @model_validator(mode="after")
+    def _has_sizes(self) -> "ModelConfig":
+        for name, most in (("num_classes", MAX_CLASSES), ("image_channels", MAX_CHANNELS)):
+            value = self.network.params.get(name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"`network.params.{name}` is {abbreviate(value)}; expected 1 to {most}")
+        return self
 
     @property
     def num_classes(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from evaluation.classes import ClassTable
 from metrics import predictive_entropy
 from models import Samples
+from utils.logs import LOGGER
 
 _STATISTICS = ("mean", "std", "min", "max")
 _IMAGE_COLUMNS = ("image", "file", "height", "width", "num_samples", "mean_entropy_bits")
@@ -86,11 +87,15 @@ def summary_csv(rows: Iterable[Sequence[str]]) -> str:
 
 
 def read_summary(path: Path) -> list[list[str]]:
-    """The lines of an earlier summary; none if there is no such file or it has other columns."""
+    """The lines of an earlier summary; none if there is no such file, or it is damaged or has other columns."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except csv.Error as error:
+        LOGGER.warning("%s is damaged (%s) and is written again", path, error)
+        return []
     return [row for row in rows if len(row) == len(_HEADER)] if header == _HEADER else []
 
 

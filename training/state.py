@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from checkpoints.files import save_checkpoint
-from checkpoints.weights import load_weights
+from checkpoints.weights import check_weights, load_weights
 from models import CCDM
 from training.ema import ExponentialMovingAverage
 from training.nonfinite import NonFiniteGuard, NonFiniteSteps
@@ -66,11 +66,19 @@ class TrainState:
         """
         load_weights(self.model, contents["model"])
         self.average.load_state_dict(contents)
-        self.optimizer.load_state_dict(contents["optimizer"])
+        self._load_optimizer(contents["optimizer"]["state"])
         self.step, self.best = contents["step"], dict(contents["best"])
         self.validated = contents.get("validated", self.step)
         self.times.load_state_dict(contents.get("times", {}))
         self.guard.restore(NonFiniteSteps(*contents.get("nonfinite_steps", ())))
+
+    def _load_optimizer(self, moments: Mapping[int, Any]) -> None:
+        """Load Adam's moments; fused kernels do not check their shapes. Its parameters follow from the settings."""
+        parameters, step = dict(enumerate(self.model.parameters())), torch.zeros(())
+        for index, stored in moments.items():
+            expected = {"step": step, "exp_avg": parameters[index], "exp_avg_sq": parameters[index]}
+            check_weights(expected, stored, f"the optimizer's state {index}")
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, atomically; only rank 0 does.

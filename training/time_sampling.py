@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from checkpoints.weights import check_weights
 from diffusion.objective import uniform_times
 from diffusion.process import Process
 from utils.distributed import all_reduce_sum
@@ -111,6 +112,7 @@ class ImportanceTimes(StratifiedTimes):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `UniformTimes.load_state_dict`."""
         if state:
+            check_weights(self.state_dict(), state, "the checkpoint's times")
             self.mean_square.copy_(state["mean_square"])
             self.seen.copy_(state["seen"])
 

@@ -4,13 +4,18 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, validate_call
 
 from utils.errors import UserError
+
+_SHOWN = 10
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Side = Annotated[int, Field(ge=1, le=2**16)]
+Size = Annotated[tuple[Side, Side], Field(strict=False)]
+Range = Annotated[tuple[float, float], Field(strict=False)]
 
 
 class Config(BaseModel):
@@ -18,6 +23,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
+
+validate_arguments = validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))
+"""Decorates a function whose arguments come from settings; `utils.modules.call` explains those that are refused."""
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -59,8 +67,10 @@ def validate(schema: type[ConfigType], values: Any, source: str) -> ConfigType:
 
 
 def explain(schema: type[BaseModel], error: ValidationError) -> str:
-    """The problems that pydantic found, one line each."""
-    return "\n  ".join(_explain(schema, problem) for problem in error.errors(include_url=False))
+    """The problems that pydantic found, one line each, at most ten."""
+    problems = error.errors(include_url=False)
+    lines = [_explain(schema, problem) for problem in problems[:_SHOWN]]
+    return "\n  ".join([*lines, f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else lines)
 
 
 def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:

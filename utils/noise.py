@@ -75,7 +75,7 @@ def _word(part: int | str | Tensor) -> int | Tensor:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # the compiler cannot see into hashlib
 def _hash_of(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _random_bits(key: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -5,20 +5,18 @@ without one of their own. A key is set either at the top level or in the recipes
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from utils.config import Config, abbreviate, validate
 from utils.errors import UserError
+from utils.plain import check_plain
+from utils.yaml_files import parse_yaml, read_yaml
 
 SettingsType = TypeVar("SettingsType", bound=Config)
 
 DEFAULT_RECIPE = "default"
-_EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def load_settings(schema: type[SettingsType], arguments: Sequence[str], default_file: str) -> SettingsType:
@@ -64,22 +62,6 @@ def settings_from_arguments(schema: type[SettingsType], arguments: Sequence[str]
     return validate(schema, settings, "the arguments")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises UserError for a file that is missing, unreadable, not YAML, or not a
-    mapping."""
-    try:
-        content = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # recursion: what contains itself
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold settings as `key: value` lines; it holds {abbreviate(content)}")
-    return content
-
-
 def _split_arguments(
     schema: type[Config], arguments: Sequence[str], default_file: str
 ) -> tuple[Path, list[tuple[str, Any]]]:
@@ -101,10 +83,10 @@ def _parse_override(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
     if not all(key.split(".")):
         raise UserError(f"override {text!r}: expected key=value, for example optim.learning_rate=3e-4")
-    try:
-        return key, _numbers(yaml.safe_load(value))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"override {text!r}: the value is not valid YAML") from error
+    source = f"override {abbreviate(text)}: the value"
+    parsed = parse_yaml(value, source)
+    check_plain(_nested(key, parsed), source)
+    return key, parsed
 
 
 def _keys_of_both(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -129,14 +111,3 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _numbers(value: Any) -> Any:
-    """YAML 1.1 reads 1e-4 as text; everybody who writes it means the number."""
-    if isinstance(value, dict):
-        return {str(key): _numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    if isinstance(value, str) and _EXPONENT_WITHOUT_POINT.fullmatch(value):
-        return float(value)
-    return value

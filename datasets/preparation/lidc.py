@@ -13,17 +13,17 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from tqdm import tqdm
 
 from datasets.contract import SPLITS, as_label_maps
 from datasets.preparation.pickles import load_arrays
-from utils.config import Config, validate
+from utils.config import Config, Seed, validate
 from utils.errors import UserError, corrupt_file_as_user_error, run_script
 from utils.noise import seed_from
 from utils.paths import expand_path, write_atomically, write_text
@@ -33,8 +33,8 @@ class Split(Config):
     """The patients of "train", "val" and "test", sorted, and the fractions and seed they were drawn with, if any."""
 
     patients: dict[str, list[str]]
-    fractions: list[float] | None = None
-    seed: int | None = None
+    fractions: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
+    seed: Seed | None = None
 
     @field_validator("patients")
     @classmethod

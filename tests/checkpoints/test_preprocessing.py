@@ -39,18 +39,34 @@ def test_that_of_cityscapes_survives_a_checkpoint(tmp_path: Path) -> None:
     assert torch.allclose(found.normalisation.undo(found.normalisation.apply(image)), image, atol=1e-6)
 
 
-def test_first_image_that_violates_the_contract_is_refused() -> None:
-    class Flat:
-        num_classes, image_channels = 2, 1
+class Flat:
+    """One image in the given shape."""
 
-        def __len__(self) -> int:
-            return 1
+    num_classes, image_channels = 2, 1
 
-        def __getitem__(self, index: int) -> dict[str, Any]:
-            return {"image": torch.zeros(4, 4), "labels": torch.zeros(1, 4, 4, dtype=torch.uint8), "name": "x"}
+    def __init__(self, *shape: int, **attributes: Any) -> None:
+        self.shape = shape
+        self.__dict__.update(attributes)
 
-    with pytest.raises(UserError, match="expected float32, 1 x H x W"):
-        Preprocessing.from_dataset(Flat())
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": torch.zeros(self.shape), "labels": torch.zeros(1, 4, 4, dtype=torch.uint8), "name": "x"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Flat(4, 4), "expected float32, 1 x H x W"),
+        (Flat(1, 4, 4, class_names=["a"]), "Flat: `class_names` has 1 entries; expected 2"),
+        (Flat(1, 4, 4, void_class=2), "Flat: `void_class` is 2; expected a class below 2"),
+        (Flat(1, 4, 4, image_std=[0.0]), "Flat: `image_std.0` should be greater than 0"),
+    ],
+)
+def test_dataset_that_violates_the_contract_is_refused(dataset: Flat, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Preprocessing.from_dataset(dataset)
 
 
 def test_damaged_entry_is_refused() -> None:

@@ -39,7 +39,10 @@ def version_1(model: CCDM, schedule: str = "cosine", **settings: Any) -> dict[st
         },
         "network": network,
         "process": {"time_steps": model.process.time_steps, "beta_schedule": schedule, "beta_schedule_params": {}},
-        "preprocessing": PREPROCESSING,
+        "preprocessing": PREPROCESSING | {
+            **dict.fromkeys(("image_mean", "image_std"), [0.5] * network["image_channels"]),
+            "class_names": ["background", "lesion", "vessel"][: network["num_classes"]],
+        },
         "model": {name: torch.zeros_like(tensor) for name, tensor in old(model).items()},
         "average": old(model),
         "num_averaged": 64,

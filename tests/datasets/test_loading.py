@@ -192,6 +192,30 @@ def test_module_that_does_not_fit_is_refused(
     assert message in refusal("lesions_of_mine", **params)
 
 
+@pytest.mark.parametrize(
+    ("name", "params", "problem"),
+    [
+        ("synthetic", {"side": "32"}, "`side` should be a valid integer, but it is '32'"),
+        ("synthetic", {"side": 10**9}, "`side` should be less than or equal to 256"),
+        ("synthetic", {"seed": -1}, "`seed` should be greater than or equal to 0"),
+        ("synthetic", {"path": ["x"]}, "`path` should be a valid string"),
+        ("lidc", {"image_range": 3}, "`image_range` should be a valid tuple, but it is 3"),
+        ("lidc", {"image_range": ["a", 1]}, "`image_range.0` should be a valid number, but it is 'a'"),
+        ("lidc", {"image_range": [0, float("inf")]}, "`image_range.1` should be a finite number"),
+        ("lidc", {"image_range": [1, 1]}, "`image_range` is (1.0, 1.0); expected two different values"),
+        ("lidc", {"num_classes": 257}, "`num_classes` should be less than or equal to 256"),
+        ("lidc_crops", {"whole": 2}, "`whole` should be a valid boolean"),
+        ("cityscapes", {"size": [128]}, "`size.1` Field required"),
+        ("cityscapes", {"size": [0, 256]}, "`size.0` should be greater than or equal to 1"),
+        ("folder", {"path": "x", "size": [2**17, 1]}, "`size.0` should be less than or equal to 65536"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(name: str, params: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_dataset(f"datasets.{name}", "train", params)
+    assert f"dataset_params: {problem}" in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["no_such_module", "datasets.no_such"])
 def test_module_that_does_not_exist_is_refused_with_those_that_do(name: str) -> None:
     message = refusal(name)

@@ -1,5 +1,6 @@
 """Cached scores are reused if nothing has changed that they depend on."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from datasets.loading import EvaluationBatch
 from datasets.synthetic import SyntheticLesions
 from diffusion import SamplingConfig
 from evaluation import Prediction, oracle
-from evaluation.cache import ResultCache
+from evaluation.cache import ResultCache, _with_digest
 from evaluation.image_metrics import METRICS, Metric
 from evaluation.settings import SweepConfig
 from models import CCDM
@@ -38,6 +39,32 @@ def test_interrupted_evaluation_continues_with_the_same_scores(val: SyntheticLes
     assert without_seconds(continued) == without_seconds(score_all(predictor, val, **options))
     assert len(ResultCache(tmp_path / "cache", "a").scores) == 40
     assert len(ResultCache(tmp_path / "cache", "b").scores) == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace("0.", "2.", 1),
+        lambda line: line.replace('"index": 8', '"index": 9'),
+        lambda line: line[:-9],
+        lambda line: "[" * 10**5,
+        lambda line: "\udcff\0",
+        lambda line: _with_digest('[{"index": [0]}]'),
+        lambda line: _with_digest("{"),
+    ],
+)
+def test_damaged_scores_are_computed_again(
+    val: SyntheticLesions, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[str], str]
+) -> None:
+    path, options = tmp_path / "cache", {"num_samples": (4,), "batch_size": 8}
+    whole = score_all(oracle(val, 4), val, cache=ResultCache(path, "a"), **options)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[2] = damage(lines[2])
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogateescape")
+    cache = ResultCache(path, "a")
+    assert len(cache.scores) == 32
+    assert f"{path}: 1 batches are damaged; their images are scored again" in caplog.text
+    assert without_seconds(score_all(oracle(val, 4), val, cache=cache, **options)) == without_seconds(whole)
 
 
 def test_new_and_corrected_metrics_are_computed_although_an_evaluation_is_cached(

@@ -11,7 +11,7 @@ import pytest
 
 from diffusion import PixelwiseClassifier, SamplingConfig
 from evaluation.published import published_results
-from evaluation.report import write_report
+from evaluation.report import main, write_report
 from evaluation.tables import as_text, results_csv
 from models import CCDM
 from tests import tiny
@@ -25,6 +25,7 @@ from tests.evaluation.reports import (
     decoded,
     section_ids,
 )  # fmt: skip
+from tests.tiny import refusal
 from utils.errors import UserError
 
 SIZES = ["Mean IoU, 8\N{MULTIPLICATION SIGN}16", "Mean IoU, original size"]
@@ -219,6 +220,12 @@ def test_page_can_be_rendered_again_from_the_folder(either: Evaluated, tmp_path:
     assert (either.folder / "report.html").read_text(encoding="utf-8") == either.html
     with pytest.raises(UserError, match=r"no .*results\.json; expected the folder of an evaluation"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize("old, new", [('"results"', '"more"'), ('"file": "', '"file": "../../x/'), ("}", "")])
+def test_damaged_results_are_refused(evaluated: Evaluated, tmp_path: Path, old: str, new: str) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(evaluated.contents).replace(old, new), encoding="utf-8")
+    assert str(tmp_path) in refusal(main, [str(tmp_path)])
 
 
 def test_pictures_have_descriptions_and_their_true_size(evaluated: Evaluated) -> None:

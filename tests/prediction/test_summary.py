@@ -82,6 +82,8 @@ def test_summary_is_read_as_written_and_its_cells_are_harmless(tmp_path: Path) -
     assert (rows[0][0], rows[0][1]) == ("'=1+1", "\ufffd[31m.png")
     (tmp_path / "summary.csv").write_text(summary_csv(rows), encoding="utf-8")
     assert read_summary(tmp_path / "summary.csv") == rows
+    (tmp_path / "summary.csv").write_text(f"{'x' * 200_000}\n")
+    assert read_summary(tmp_path / "summary.csv") == []
     (tmp_path / "summary.csv").write_text("other,columns\n1,2\n")
     assert read_summary(tmp_path / "summary.csv") == read_summary(tmp_path / "none.csv") == []
 

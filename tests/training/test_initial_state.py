@@ -1,6 +1,9 @@
 """Where a training starts: `load_from` resumes a training or says why it cannot, `init_from` starts a new one."""
 
+import math
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +207,21 @@ def test_checkpoint_that_does_not_fit_is_refused(
     message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, tmp_path / "run", *changes))
     assert said.format(path=half) in message
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda moments: moments[0].update(exp_avg=torch.zeros(1)), r"optimizer's state 0 .* exp_avg has shape \(1,\)"),
+        (lambda moments: moments[0].update(exp_avg_sq=torch.full_like(moments[0]["exp_avg"], math.inf)), "exp_avg_sq"),
+        (lambda moments: moments.update({10**6: moments[0]}), "may be damaged"),
+    ],
+)
+def test_damaged_state_of_the_optimizer_is_refused(
+    half: Path, data_folder: Path, damage: Callable[[Any], None], said: str
+) -> None:
+    contents = load_checkpoint(half)
+    damage(contents["optimizer"]["state"])
+    save_checkpoint(half, contents)
+    argv = tiny.train_argv(data_folder, half.parent / "again", f"load_from={half}")
+    assert re.search(said, tiny.refusal(ddpm_train.main, argv))

@@ -54,7 +54,10 @@ def test_split_written_by_hand_needs_only_the_patients(tmp_path: Path) -> None:
         ({"patients": {"train": ["a"], "val": [], "test": ["c"]}}, "at least one patient in each of train, val, test"),
         ({"patients": {"train": ["a"], "val": ["b"]}}, "at least one patient in each of train, val, test"),
         ({"train": ["a"]}, "unknown key `train`"),
+        ({"patients": {}, "seed": 10**30}, "`seed` should be less than"),
+        ({"patients": {}, "fractions": [0.5] * 10**5}, "`fractions` List should have at most 3 items"),
         ([1], "cannot be read"),
+        ("[" * 10**5, "cannot be read"),
         ("{", "cannot be read"),
     ],
 )
