@@ -69,6 +69,9 @@ def check_module(arguments: Sequence[str]) -> None:
         lidc._parser().parse_args(rest)
     elif name == "evaluation.inspect_data":
         settings_from_arguments(InspectionSettings, rest)
+    elif name == "training.diagnose":
+        assert rest[0].startswith("logs/")
+        check_training(["params.yml", *rest[1:]])
     else:
         assert importlib.util.find_spec(name), name
 

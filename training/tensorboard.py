@@ -5,6 +5,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    SCALARS,
+    EventAccumulator,
+)
 from torch.utils.tensorboard import SummaryWriter
 
 from utils.distributed import is_main
@@ -47,3 +51,9 @@ def _ignore_os_errors(arguments: threading.ExceptHookArgs) -> None:
     """TensorBoard writes in a thread; an error there is raised again where the next point is added."""
     if not isinstance(arguments.exc_value, OSError):
         threading.__excepthook__(arguments)
+
+
+def read_scalars(folder: Path, name: str) -> list[tuple[int, float]]:
+    """The points of a curve in a run's files: (step, value); none if there is no such curve."""
+    events = EventAccumulator(str(folder), size_guidance={SCALARS: 0}).Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)] if name in events.Tags()[SCALARS] else []
