@@ -186,7 +186,9 @@ def refusal(*argv: object) -> str:
     ("arguments", "message"),
     [
         (["--steps", "51"], "51 sampling steps requested, but the process has 50"),
-        (["--steps", "0"], "argument --steps: '0' is not an integer of at least 1"),
+        (["--steps", "0"], "argument --steps: '0' is not an integer of 1 .. "),
+        (["--num-samples", "100000000"], "argument --num-samples: '100000000' is not an integer of 1 .. 10000"),
+        (["--seed", "9" * 5000], "argument --seed: '999999"),
         (["--num-samples", "many"], "'many' is not an integer"),
         (["--sampler", "euler"], "'ancestral', 'ddim'"),
         (["--sample", "3"], "unrecognized arguments: --sample 3"),
