@@ -35,11 +35,13 @@ from prediction.finding import SUMMARY, find_images, output_names
 from prediction.outputs import write_outputs
 from prediction.summary import read_summary, summary_csv, summary_rows
 from training.run_dir import FolderLock, make_run_dir
+from utils.config import abbreviate
 from utils.errors import UserError, os_errors_as_user_error, run_script
 from utils.logs import LOGGER, setup_logging
 from utils.paths import expand_path, write_text
 
 EXIT_SOME_SKIPPED = 1
+MAX_SAMPLES = 10_000
 DEFAULT_TILE = (256, 256)
 """For checkpoints that do not store the size of the training images."""
 
@@ -115,14 +117,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="ddpm_predict.py", allow_abbrev=False)
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument("images", metavar="IMAGE", nargs="+")
-    parser.add_argument("--num-samples", type=_integer(minimum=1), default=16)
-    parser.add_argument("--steps", type=_integer(minimum=1))
+    parser.add_argument("--num-samples", type=_integer(1, MAX_SAMPLES), default=16)
+    parser.add_argument("--steps", type=_integer(1))
     parser.add_argument("--sampler", choices=list(SAMPLERS), default="ancestral")
-    parser.add_argument("--seed", type=_integer(minimum=0), default=0)
+    parser.add_argument("--seed", type=_integer(0), default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", default="predictions")
     parser.add_argument("--window", type=float, nargs=2, metavar=("LOW", "HIGH"))
-    parser.add_argument("--tile", type=_integer(minimum=1))
+    parser.add_argument("--tile", type=_integer(1))
     for name in ("--weights", "--network", "--process"):
         parser.add_argument(name)
     options = parser.parse_intermixed_args(argv)  # lets images follow options, too
@@ -131,10 +133,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _integer(minimum: int) -> Callable[[str], int]:
+def _integer(minimum: int, maximum: int = 2**63 - 1) -> Callable[[str], int]:
     def parse_integer(text: str) -> int:
-        if not text.isdecimal() or not minimum <= int(text) < 2**63:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {minimum}")
+        if not text.isdecimal() or len(text) > 20 or not minimum <= int(text) <= maximum:
+            raise argparse.ArgumentTypeError(f"{abbreviate(text)} is not an integer of {minimum} .. {maximum}")
         return int(text)
 
     return parse_integer

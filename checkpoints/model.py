@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from checkpoints.encoder_weights import build_encoder
-from checkpoints.weights import load_weights
-from models.build import ModelConfig, build_network, build_process, refuse_untrusted
+from checkpoints.weights import check_weights, load_weights
+from models.build import NETWORKS, PROCESSES, ModelConfig, build_network, build_process, refuse_untrusted
 from models.ccdm import CCDM
 from models.dino import DinoEncoder, Encoder, EncoderConfig, FrozenEncoder
 from utils.config import Config, validate
@@ -53,11 +54,24 @@ def build_model(contents: Mapping[str, Any], encoder_weights: str | None = None,
     """
     config = model_config(contents)
     refuse_untrusted(config, trusted)
+    check_network(config, contents["average"])
     encoder = None if config.encoder is None else restore_encoder(config.encoder, contents, encoder_weights)
     process = build_process(config.process)
     model = CCDM(build_network(config.network, process), process, encoder)
     load_weights(model, contents["average"])
     return model.eval().requires_grad_(False)
+
+
+def check_network(config: ModelConfig, weights: Mapping[str, Any]) -> None:
+    """Check that weights are those of a network of this software, before memory is allocated for it: the config in a
+    file can describe one of any size. Raises UserError, naming the first tensor that differs."""
+    if config.network.module in NETWORKS and config.process.module in PROCESSES:
+        process = build_process(config.process)
+        with torch.device("meta"):
+            network = build_network(config.network, process)
+        expected = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+        stored = {name: tensor for name, tensor in weights.items() if name.startswith("network.")}
+        check_weights(expected, stored, "the checkpoint")
 
 
 def restore_encoder(config: EncoderConfig, contents: Mapping[str, Any], weights: str | None = None) -> Encoder:

@@ -21,7 +21,7 @@ class Preprocessing(Config):
     image_mean: list[float]  # per channel; the network sees (x - mean) / std of intensities x in [0, 1]
     image_std: list[Annotated[float, Field(gt=0)]]
     size: Size | None = None  # height, width of training images
-    class_names: list[str] | None = None  # C names
+    class_names: list[Annotated[str, Field(max_length=200)]] | None = None  # C names
     class_colours: list[Annotated[tuple[_Byte, _Byte, _Byte], Field(strict=False)]] | None = None  # C times RGB
     void_class: NonNegative | None = None  # the class that is excluded from the evaluation
 

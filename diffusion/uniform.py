@@ -20,7 +20,7 @@ from utils.noise import derive_key, uniform
 class UniformConfig(Config):
     """Length and noise schedule of the process."""
 
-    time_steps: Positive = Field(250, description="T, the number of steps of the process")
+    time_steps: Positive = Field(250, le=10_000, description="T, the number of steps of the process")
     beta_schedule: choice_of(SCHEDULES) = Field("cosine", description="schedule of alpha-bar")  # type: ignore[valid-type]
     beta_schedule_params: dict[str, float] = Field({}, description="parameters of the schedule")
     evidence: bool = Field(False, description="add the log-likelihood of x_t to the network's logits")

@@ -32,6 +32,7 @@ from utils.config import AsList, Config
 from utils.errors import UserError, os_errors_as_user_error, run_script
 from utils.paths import expand_path, write_atomically
 from utils.settings import settings_from_arguments
+from utils.text import visible
 
 _IMAGES_PER_SPLIT, _NAME_LENGTH = 4, 25
 _YELLOW = np.array([1, 0.8, 0])
@@ -61,10 +62,10 @@ def main(argv: Sequence[str]) -> None:
             except UserError as error:
                 problems.append(str(error))
         if splits:
-            print(as_text(lines))
+            print(visible(as_text(lines)))
             figure = draw(splits)
             write_atomically(out, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
-            print(f"\npictures in {out}")
+            print(visible(f"\npictures in {out}"))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
 

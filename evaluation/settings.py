@@ -7,7 +7,7 @@ from pydantic import Field
 from diffusion.samplers import SAMPLERS, SamplingConfig
 from evaluation.predictors import VOTES
 from models.runtime import RuntimeOptions
-from utils.config import AsList, Config, NonNegative, Positive, Seed, choice_of
+from utils.config import AsList, BatchSize, Config, NonNegative, NumSamples, NumWorkers, Positive, Seed, choice_of
 
 
 class SweepConfig(Config):
@@ -41,10 +41,10 @@ class EvalSettings(RuntimeOptions):
     dataset_params: dict[str, Any] | None = Field(None, description="its arguments; `null`: the checkpoint's")
     dataset_split: str = Field("test", description="split to evaluate")
     dataset_val_max_size: Positive | None = Field(None, description="number of images; `null`: the whole split")
-    batch_size: Positive = Field(16, description="images per batch")
-    mp_loaders: NonNegative = Field(0, description="worker processes that load data")
+    batch_size: BatchSize = Field(16, description="images per batch")
+    mp_loaders: NumWorkers = Field(0, description="worker processes that load data")
 
-    num_samples: Annotated[list[Positive], AsList] = Field(
+    num_samples: Annotated[list[NumSamples], AsList] = Field(
         [16], min_length=1, description="numbers of samples per image to report, all from one set of samples"
     )
     evaluation_vote_strategy: choice_of(VOTES) = Field(  # type: ignore[valid-type]

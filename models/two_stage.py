@@ -6,17 +6,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.unet import UNet, UNetConfig
-from utils.config import Config, Positive
+from models.unet import Channels, UNet, UNetConfig
+from utils.config import Config
 
 
 class TwoStageConfig(Config):
     """Architecture of the network: both stages are U-Nets."""
 
-    num_classes: int = Field(description="C, the number of logits per pixel")
-    image_channels: Positive = Field(1, description="channels of the image")
-    num_states: Positive | None = Field(None, description="one-hot channels of x_t; `null`: num_classes")
-    feature_channels: Positive = Field(8, description="features per pixel that the encoder hands to the denoiser")
+    num_classes: Channels = Field(description="C, the number of logits per pixel")
+    image_channels: Channels = Field(1, description="channels of the image")
+    num_states: Channels | None = Field(None, description="one-hot channels of x_t; `null`: num_classes")
+    feature_channels: Channels = Field(8, description="features per pixel that the encoder hands to the denoiser")
     encoder: dict[str, Any] = Field({}, description="fields of `UNetConfig`")
     denoiser: dict[str, Any] = Field({}, description="fields of `UNetConfig`")
 

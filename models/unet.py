@@ -18,10 +18,12 @@ from models.layers import (
     time_embedding,
     zero_init,
 )
-from utils.config import Config, NonNegative, Positive
+from utils.config import Config, Positive
 from utils.errors import UserError
 
-Levels = Annotated[tuple[Positive, ...], Field(strict=False)]
+Channels = Annotated[int, Field(ge=1, le=4096)]
+Levels = Annotated[tuple[Channels, ...], Field(strict=False, max_length=10)]
+MAX_WIDTH = 8192
 
 
 class FeatureCondition(Config):
@@ -42,13 +44,17 @@ class Joint(NamedTuple):
 class UNetConfig(Config):
     """Architecture of the U-Net. The defaults are the LIDC network of the paper with 9.06 M parameters."""
 
-    num_classes: int = Field(description="C, the number of logits per pixel")
-    image_channels: Positive = Field(1, description="channels of the image")
-    num_states: NonNegative | None = Field(None, description="one-hot channels of x_t; `null`: num_classes")
-    base_channels: Annotated[int, Field(ge=32, multiple_of=32)] = Field(32, description="channels of the first level")
+    num_classes: Channels = Field(description="C, the number of logits per pixel")
+    image_channels: Channels = Field(1, description="channels of the image")
+    num_states: Annotated[int, Field(ge=0, le=4096)] | None = Field(
+        None, description="one-hot channels of x_t; `null`: num_classes"
+    )
+    base_channels: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = Field(
+        32, description="channels of the first level"
+    )
     channel_mult: Levels = Field((1, 2, 2, 4, 5), min_length=1, description="channels of each level / base_channels")
     attention_resolutions: Levels = Field((32, 16, 8), description="downsampling factors with attention")
-    num_res_blocks: Positive = Field(2, description="residual blocks per level")
+    num_res_blocks: Positive = Field(2, le=32, description="residual blocks per level")
     num_heads: Positive = Field(1, description="attention heads, if num_head_channels is -1")
     num_head_channels: int = Field(32, ge=-1, description="channels per attention head, or -1")
     patch_size: Literal[1, 2, 4] = Field(
@@ -64,6 +70,8 @@ class UNetConfig(Config):
     def _check(self) -> "UNetConfig":
         for mult in self.channel_mult:
             channels = self.base_channels * mult
+            if channels > MAX_WIDTH:
+                raise ValueError(f"a level of {channels} channels is too wide; expected at most {MAX_WIDTH}")
             if self.num_head_channels == -1 and channels % self.num_heads:
                 raise ValueError(f"a level of {channels} channels cannot be split into {self.num_heads} heads")
             if self.num_head_channels != -1 and (self.num_head_channels < 1 or channels % self.num_head_channels):
@@ -83,7 +91,7 @@ class UNetConfig(Config):
                 f"{feature.target_layer}: it is not a residual block at that stride; {choice}"
             )
         channels = joints[feature.target_layer].channels + feature.channels
-        if feature.channels < 1 or channels % NORM_GROUPS:
+        if not 1 <= feature.channels <= MAX_WIDTH or channels % NORM_GROUPS:
             raise ValueError(
                 f"{feature.channels} feature channels joined to {channels - feature.channels} at target_layer "
                 f"{feature.target_layer}: group normalisation needs a multiple of {NORM_GROUPS}"

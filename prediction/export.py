@@ -25,6 +25,7 @@ from models import CCDM
 from prediction.trained import load_model
 from utils.errors import UserError, os_errors_as_user_error, run_script
 from utils.paths import expand_path, write_atomically
+from utils.text import visible
 
 NAMES = ("x_t", "t", "images")
 METADATA = "ccdm"
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     }  # fmt: skip
     with os_errors_as_user_error(out):
         export(model, (size[0], size[1]), preprocessing.image_channels, out, described)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, images of {size[0]} x {size[1]}")
+    print(visible(f"{out}: {out.stat().st_size / 1e6:.1f} MB, images of {size[0]} x {size[1]}"))
 
 
 def export(model: CCDM, size: tuple[int, int], channels: int, out: Path, described: dict[str, Any]) -> None:

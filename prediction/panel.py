@@ -120,5 +120,8 @@ def _draw_legend(place: Axes, majority: np.ndarray, classes: ClassTable) -> None
         Patch(facecolor=classes.colours[label] / 255, edgecolor=_INK, label=classes.names[label])
         for label in present[np.argsort(-counts)][:20]
     ]
-    place.legend(handles=patches, fontsize=6, loc="center", frameon=False, ncols=1 if len(patches) <= 10 else 2)
+    columns = 1 if len(patches) <= 10 else 2
+    legend = place.legend(handles=patches, fontsize=6, loc="center", frameon=False, ncols=columns)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     place.set_axis_off()

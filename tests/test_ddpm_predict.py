@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -127,6 +128,27 @@ def test_images_that_are_one_pixel_high_too_large_or_not_writable_do_not_end_the
         assert [line["image"] for line in csv.DictReader(file)] == ["row", "a_x", "large", "b_x"]
 
 
+def test_any_name_of_a_file_and_a_class_can_be_shown(
+    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preprocessing = PREPROCESSING | {"class_names": ["$\\frac$", "=$x_$ </b>\n"]}
+    path = tiny.save_model(tmp_path / "logs" / "my_run" / "last.pt", preprocessing=preprocessing)
+    name = os.fsdecode(b"=$x_$ caf\xe9 \x1b[31m.png")
+    image = pictures / "a" / "x.png"
+    (pictures / "c").mkdir()
+    image.rename(pictures / "c" / name)
+    (pictures / "c" / f"_{name}").write_bytes(b"no image")
+    with pytest.raises(SystemExit):
+        predict(path, pictures / "c", out=tmp_path / "out")
+    (line,) = csv.DictReader((tmp_path / "out" / "summary.csv").open(newline="", encoding="utf-8"))
+    assert line["file"].endswith("=$x_$ caf\ufffd \ufffd[31m.png")
+    assert line["name"] == "'=$x_$ </b>\ufffd"
+    assert (tmp_path / "out" / line["image"].removeprefix("'") / "panel.png").is_file()
+    assert "skipped: " in (shown := capsys.readouterr().out)
+    assert "\x1b[31m" not in shown
+    assert "\\x1b[31m" in shown
+
+
 def test_second_run_keeps_the_lines_of_the_first_and_no_samples_that_it_did_not_draw(
     checkpoint: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -164,7 +186,9 @@ def refusal(*argv: object) -> str:
     ("arguments", "message"),
     [
         (["--steps", "51"], "51 sampling steps requested, but the process has 50"),
-        (["--steps", "0"], "argument --steps: '0' is not an integer of at least 1"),
+        (["--steps", "0"], "argument --steps: '0' is not an integer of 1 .. "),
+        (["--num-samples", "100000000"], "argument --num-samples: '100000000' is not an integer of 1 .. 10000"),
+        (["--seed", "9" * 5000], "argument --seed: '999999"),
         (["--num-samples", "many"], "'many' is not an integer"),
         (["--sampler", "euler"], "'ancestral', 'ddim'"),
         (["--sample", "3"], "unrecognized arguments: --sample 3"),

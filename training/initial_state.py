@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from checkpoints.files import find_checkpoint, newest_intact
+from checkpoints.model import check_network
 from checkpoints.model import model_config as config_from_checkpoint
 from checkpoints.official import load_model_file
 from datasets import AnnotatedDataset
@@ -50,6 +51,7 @@ def resolve_checkpoint(settings: TrainSettings, folder: Path, data: AnnotatedDat
     checkpoint = load_model_file(path)
     with corrupt_file_as_user_error(path):
         config = config_from_checkpoint(checkpoint)
+        check_network(config, checkpoint["average"])
         there, here = (config.num_classes, config.image_channels), (data.num_classes, data.image_channels)
         if there != here:
             raise UserError(

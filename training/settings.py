@@ -11,7 +11,7 @@ from models.runtime import RuntimeOptions
 from training.duration import Duration, WallTime
 from training.optimisation import OptimSettings
 from training.time_sampling import TIME_SAMPLERS
-from utils.config import NonNegative, Positive, Seed, choice_of
+from utils.config import BatchSize, NonNegative, NumSamples, NumWorkers, Positive, Seed, choice_of
 
 
 class FeatureSettings(EncoderConfig):
@@ -56,13 +56,13 @@ class TrainSettings(RuntimeOptions):
         None,
         description="weight of each class in the loss: a list, uniform, or weighted (by frequency), both without void",
     )
-    mp_loaders: NonNegative = Field(2, description="worker processes that load data")
+    mp_loaders: NumWorkers = Field(2, description="worker processes that load data")
 
-    batch_size: Positive = Field(64, description="images per step, over all processes")
-    draws_per_image: Positive = Field(
+    batch_size: BatchSize = Field(64, description="images per step, over all processes")
+    draws_per_image: BatchSize = Field(
         1, description="draws of noise, time and rater of every image in a step, which share the features of the image"
     )
-    gradient_accumulation: Positive = Field(1, description="parts in which a batch is computed, to save memory")
+    gradient_accumulation: BatchSize = Field(1, description="parts in which a batch is computed, to save memory")
     use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
     train_for: Duration = Field("2000 epochs", description="length of the training in epochs, images or steps")
     stop_after: WallTime | None = Field(
@@ -102,7 +102,7 @@ class TrainSettings(RuntimeOptions):
         None, description="steps between checkpoints, besides those at validation; `null`: none"
     )
     display_freq: Positive | None = Field(None, description="steps between log lines; `null`: 100 in the training")
-    num_samples: Positive = Field(16, description="label maps sampled per image in validation")
+    num_samples: NumSamples = Field(16, description="label maps sampled per image in validation")
     sampling: SamplingConfig = SamplingConfig()
     max_batch_size: Positive | None = Field(
         None, description="label maps per call of the network in sampling; `null`: as many as keep the device busy"

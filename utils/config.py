@@ -12,6 +12,9 @@ _SHOWN = 10
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+BatchSize = Annotated[int, Field(ge=1, le=2**16)]
+NumWorkers = Annotated[int, Field(ge=0, le=256)]
+NumSamples = Annotated[int, Field(ge=1, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Side = Annotated[int, Field(ge=1, le=2**16)]
 Size = Annotated[tuple[Side, Side], Field(strict=False)]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from utils.text import visible
+
 EXIT_USER_ERROR = 2
 
 _OUR_MODULES = {path.stem for path in Path(__file__).parents[1].iterdir()}
@@ -72,7 +74,7 @@ def run_script(main: Callable[[Sequence[str]], None], manual: str | None) -> Non
     try:
         main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.distributed import is_main
+from utils.text import visible
 
 LOGGER = logging.getLogger("ccdm")
 
@@ -27,7 +28,7 @@ class _Terminal(logging.Handler):
     """Prints through tqdm, which keeps lines and progress bars apart."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
+        tqdm.write(visible(self.format(record)))
 
 
 class _LogFile(logging.FileHandler):
@@ -35,6 +36,9 @@ class _LogFile(logging.FileHandler):
 
     def _open(self) -> TextIOWrapper:
         return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_no_link)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise

@@ -69,8 +69,9 @@ def write_atomically(path: Path, write: Callable[[Path], object], previous: Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically. Raises UserError as `write_atomically`."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write a text file atomically; the invalid bytes of file names are escaped. Raises UserError as
+    `write_atomically`."""
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def remove_temporary_files(folder: Path) -> None:

@@ -27,6 +27,7 @@ from utils.config import Config, Seed, validate
 from utils.errors import UserError, corrupt_file_as_user_error, run_script
 from utils.noise import seed_from
 from utils.paths import expand_path, write_atomically, write_text
+from utils.text import visible
 
 
 class Split(Config):
@@ -90,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
     summary: list[str] = []
     write_atomically(out, lambda path: summary.extend(write_hdf5(path, entries, split)))
     write_text(out.with_suffix(".json"), split.to_json())
-    print("\n".join([*summary, f"{out}, patients in {out.with_suffix('.json')}"]))
+    print(visible("\n".join([*summary, f"{out}, patients in {out.with_suffix('.json')}"])))
 
 
 def read_pickle(path: Path) -> Entries:

@@ -1,11 +1,13 @@
 """Checkpoints whose digest is right but whose contents cannot be used are refused, naming the entry."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from checkpoints import model
 from checkpoints.files import digest, load_checkpoint
 from checkpoints.model import build_model
 from tests import tiny
@@ -78,3 +80,17 @@ def test_weights_that_cannot_be_used_are_named(tmp_path: Path, tensor: torch.Ten
     contents = load_checkpoint(changed(tmp_path, "average/network.time_embed.0.bias", tensor))
     with pytest.raises(UserError, match=f"network.time_embed.0.bias {problem}"):
         build_model(contents)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("base_channels", 4096), ("channel_mult", [1] * 10), ("num_res_blocks", 32)]
+)
+def test_network_larger_than_its_weights_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    contents = load_checkpoint(changed(tmp_path, f"network/params/{name}", value))
+    monkeypatch.setattr(model, "load_weights", None)
+    start = time.monotonic()
+    with pytest.raises(UserError, match="the checkpoint belongs to another network"):
+        build_model(contents)
+    assert time.monotonic() - start < 2

@@ -129,11 +129,12 @@ def test_panel_of_two_classes_has_outlines_and_mean_probability() -> None:
 
 
 def test_panel_of_more_classes_has_a_legend() -> None:
-    names = [f"class {k}" for k in range(5)]
+    names = [f"class {k} $\\x" for k in range(5)]
     figure = panel(*sampled(num_classes=5), Preprocessing(image_mean=[0.5], image_std=[0.5], class_names=names))
     assert titles(figure)[:4] == ["image", "majority on image", "majority", "entropy in bits"]
     (legend,) = (legend for axes in figure.axes if (legend := axes.get_legend()) is not None)
     assert {text.get_text() for text in legend.get_texts()} <= set(names)
+    assert figure._repr_png_()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 90), (90, 4)])

@@ -24,7 +24,7 @@ from datasets.synthetic import get_dataset as whole
 
 def get_dataset(split, num_classes=2, **params):
     data = whole(split, **params)
-    data.num_classes = num_classes
+    data.num_classes, data.class_names = num_classes, None
     return data
 """
 OTHER_NETWORK = "network_params={channel_mult: [1, 1], dropout: 0.1}"

@@ -25,9 +25,9 @@ def lack_an_attribute(owner: Any) -> None:
 
 def test_user_error_is_printed_and_sets_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ending:
-        run_script(lambda argv: raise_(UserError("there is no such thing")), None)
+        run_script(lambda argv: raise_(UserError("there is no \x1b[31m\udce9")), None)
     assert ending.value.code == EXIT_USER_ERROR == 2
-    assert capsys.readouterr() == ("", "error: there is no such thing\n")
+    assert capsys.readouterr() == ("", "error: there is no \\x1b[31m\\udce9\n")
     with pytest.raises(ZeroDivisionError):
         run_script(lambda argv: raise_(ZeroDivisionError()), None)
 
