@@ -1,7 +1,7 @@
 """Sample label maps for your own images: python ddpm_predict.py CHECKPOINT IMAGE... [options]
 
 CHECKPOINT  a checkpoint of ddpm_train.py or an official one; of the files that match a quoted pattern, the newest
-IMAGE       files, folders and patterns; PNG, JPEG, TIFF, BMP, WebP, GIF, NPY (H x W or H x W x channels), DICOM
+IMAGE       files, folders and patterns; PNG, JPEG, TIFF, BMP, WebP, GIF, NPY (H x W or H x W x channels), DICOM, NIfTI
 
 --num-samples N  label maps per image (16)
 --steps N        steps of the sampler, 1 to the T of training (25, or T if that is less)
@@ -10,30 +10,36 @@ IMAGE       files, folders and patterns; PNG, JPEG, TIFF, BMP, WebP, GIF, NPY (H
 --device NAME    auto, cpu, cuda or cuda:N
 --out FOLDER     folder of the results (./predictions); those of an image with the same name are replaced
 --window LOW HIGH  values of the files that become black and white, such as -1000 400 for CT in Hounsfield units
+--volumes        the DICOM files of a series, or the frames of one file, are the slices of a volume; NIfTI always is one
+--plane NAME     slices of volumes: axial (default), coronal or sagittal
 --tile SIDE      height and width of the tiles in which larger images are processed (the size of the training images)
 --weights FILE   weights of a frozen DINO encoder, if they are not where they were in training
 --network NAME   module of the network, if the model was trained with one of your own
 --process NAME   module of the process, likewise
 
 Every image gets a folder with its samples, their mean probability, entropy and majority, the areas of the classes, and
-a panel that shows them at a glance; `summary.csv` lists the areas of all images. Images that cannot be read, are too
-large for the memory, or whose results cannot be written are reported and skipped, and the exit status is then 1.
+a panel that shows them at a glance; those of volumes are NIfTI files. `summary.csv` lists the areas of all images.
+Images that cannot be read, are too large for the memory, or whose results cannot be written are reported and skipped,
+and the exit status is then 1.
 """
 
 import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 from tqdm import tqdm
 
+from datasets.volumes import PLANES, read_volume
 from diffusion import SAMPLERS, Process, SamplingConfig, reverse_process
-from evaluation.classes import ClassTable
 from prediction import load_model, read_image
-from prediction.finding import SUMMARY, find_images, output_names
+from prediction.finding import SUMMARY, Item, find_images, group_volumes, output_names
 from prediction.outputs import write_outputs
 from prediction.summary import read_summary, summary_csv, summary_rows
+from prediction.trained import Trained
+from prediction.volumes import sample_volume, write_volume
 from training.run_dir import FolderLock, make_run_dir
 from utils.config import abbreviate
 from utils.errors import UserError, os_errors_as_user_error, run_script
@@ -44,6 +50,15 @@ EXIT_SOME_SKIPPED = 1
 MAX_SAMPLES = 10_000
 DEFAULT_TILE = (256, 256)
 """For checkpoints that do not store the size of the training images."""
+
+
+class Job(NamedTuple):
+    """How all images of a run are predicted."""
+
+    trained: Trained
+    options: argparse.Namespace
+    sampling: SamplingConfig
+    tile: tuple[int, int]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -73,22 +88,19 @@ def run(options: argparse.Namespace) -> int:
     check_sampler(process, sampling)
     tile = (options.tile, options.tile) if options.tile else trained.preprocessing.size or DEFAULT_TILE
     about = {"checkpoint": options.checkpoint, "seed": options.seed, "tile": tile, **sampling.model_dump()}
-    classes = ClassTable.from_preprocessing(process.num_classes, trained.preprocessing)
     folder = make_run_dir(options.out, "", "--out")
     rows: list[list[str]] = []
-    num_skipped, total = 0, len(paths) * options.num_samples
+    job = Job(trained, options, sampling, tile)
+    items = group_volumes(paths, options.volumes)
+    num_skipped, total = 0, len(items) * options.num_samples
     with FolderLock(folder), tqdm(desc="sampling", total=total, unit="sample", dynamic_ncols=True) as bar:
-        names = output_names(paths, reserved=[SUMMARY, ".lock"])
+        names = output_names([item.path for item in items], reserved=[SUMMARY, ".lock"])
         earlier = read_summary(folder / SUMMARY)
-        for number, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
-            results = {"image": name, "file": str(path), **about}
+        for number, (item, name) in enumerate(zip(items, names, strict=True), start=1):
+            results = {"image": name, "file": str(item.path), **about}
             try:
-                with os_errors_as_user_error(path):
-                    image = read_image(path, trained.preprocessing, options.window)
-                    samples = trained.model.sample(
-                        image, options.num_samples, sampling, options.seed, tile=tile, progress=bar.update
-                    )
-                    rows += summary_rows(write_outputs(folder / name, image, samples, classes, results))
+                with os_errors_as_user_error(item.path):
+                    rows += summary_rows(predict(item, folder / name, job, results, bar))
             except UserError as error:
                 num_skipped += 1
                 LOGGER.warning("skipped: %s", error)
@@ -96,9 +108,27 @@ def run(options: argparse.Namespace) -> int:
                 predicted = {row[0] for row in rows}
                 kept = [row for row in earlier if row[0] not in predicted]
                 write_text(folder / SUMMARY, summary_csv(kept + rows))
-            bar.update(number * options.num_samples - bar.n)
-    LOGGER.info("%d of %d images, results in %s", len(paths) - num_skipped, len(paths), folder)
+            bar.update(bar.total - (len(items) - number) * options.num_samples - bar.n)
+    LOGGER.info("%d of %d images, results in %s", len(items) - num_skipped, len(items), folder)
     return num_skipped
+
+
+def predict(item: Item, folder: Path, job: Job, about: dict[str, Any], bar: "tqdm[NoReturn]") -> dict[str, Any]:
+    """Sample for an image or a volume and write the results; returns its areas. Raises UserError if that is not
+    possible."""
+    trained, options, classes = job.trained, job.options, job.trained.classes
+    if item.is_volume:
+        volume = read_volume(item.files, options.plane, options.window)
+        bar.total += options.num_samples * (len(volume.slices) - 1)
+        samples = sample_volume(
+            trained, volume, options.num_samples, job.sampling, options.seed, tile=job.tile, progress=bar.update
+        )
+        return write_volume(folder, volume, samples, trained, about)
+    image = read_image(item.path, trained.preprocessing, options.window)
+    samples = trained.model.sample(
+        image, options.num_samples, job.sampling, options.seed, tile=job.tile, progress=bar.update
+    )
+    return write_outputs(folder, image, samples, classes, about)
 
 
 def check_sampler(process: Process, sampling: SamplingConfig) -> None:
@@ -124,6 +154,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", default="predictions")
     parser.add_argument("--window", type=float, nargs=2, metavar=("LOW", "HIGH"))
+    parser.add_argument("--volumes", action="store_true")
+    parser.add_argument("--plane", choices=list(PLANES), default="axial")
     parser.add_argument("--tile", type=_integer(1))
     for name in ("--weights", "--network", "--process"):
         parser.add_argument(name)

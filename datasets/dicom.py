@@ -20,6 +20,13 @@ def is_dicom(path: Path) -> bool:
         return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
 
 
+def series_of(path: Path) -> str:
+    """The SeriesInstanceUID of a DICOM file, or its path if it has none. Raises UserError as `read_dicom`."""
+    pydicom = _pydicom(path)
+    with corrupt_file_as_user_error(path):
+        return str(pydicom.dcmread(path, stop_before_pixels=True).get("SeriesInstanceUID") or path.resolve())
+
+
 def read_dicom(path: Path, windowed: bool = True) -> Values:
     """The image of a DICOM file: H x W or H x W x 3.
 
@@ -29,16 +36,15 @@ def read_dicom(path: Path, windowed: bool = True) -> Values:
     Raises UserError if pydicom or its plugin for the compression is not installed; for a damaged file, and one with no
     image, several, or one of more than `MAX_PIXELS`.
     """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise UserError(f"{path} is a DICOM file; reading it requires pydicom: pip install pydicom") from error
+    pydicom = _pydicom(path)
     with corrupt_file_as_user_error(path):
         file = pydicom.dcmread(path)
         if "Rows" not in file or "PixelData" not in file:
             raise UserError(f"{path} contains no image")
         if int(file.get("NumberOfFrames") or 1) > 1:
-            raise UserError(f"{path} contains {file.NumberOfFrames} images; expected one")
+            raise UserError(
+                f"{path} contains {file.NumberOfFrames} images; expected one; ddpm_predict.py --volumes reads them"
+            )
         if file.Rows * file.Columns > MAX_PIXELS:
             raise UserError(f"{path} has more than {MAX_PIXELS:,} pixels, the limit; crop or downscale it")
         values = _pixels(file, path)
@@ -49,6 +55,14 @@ def read_dicom(path: Path, windowed: bool = True) -> Values:
             return values
         values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
         return _apply_window(values, file) if windowed else values
+
+
+def _pydicom(path: Path) -> Any:
+    try:
+        import pydicom
+    except ImportError as error:
+        raise UserError(f"{path} is a DICOM file; reading it requires pydicom: pip install pydicom") from error
+    return pydicom
 
 
 def _pixels(file: Any, path: Path) -> Values:

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from datasets import nifti
 from datasets.dicom import is_dicom, read_dicom
 from datasets.image_files import FORMATS, MAX_PIXELS, open_image
 from utils.errors import UserError, corrupt_file_as_user_error
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy", ".dcm", ".dicom")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy", ".dcm", ".dicom", ".nii")
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _BITS_PER_SAMPLE = 258  # tag of a TIFF
 
@@ -35,11 +36,13 @@ Window = tuple[float, float]
 
 def is_image(path: Path) -> bool:
     """Whether a file has the name or, without one, the beginning of an image file."""
-    return path.suffix.lower() in SUFFIXES or is_dicom(path)
+    return path.suffix.lower() in SUFFIXES or nifti.is_nifti(path) or is_dicom(path)
 
 
 def without_suffix(path: Path) -> Path:
     """The path of an image file without its suffix; dots in the name of a DICOM file need not begin one."""
+    if path.name.lower().endswith(".nii.gz"):
+        path = path.with_suffix("")
     return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
 
 
@@ -47,7 +50,7 @@ def intensities(path: Path, window: Window | None = None) -> Values:
     """The intensities of an image file: floats in [0, 1], H x W x channels. Raises UserError for a file that is
     missing, damaged, not an image, too large, or has colours of 16 bits, which Pillow cuts to 8."""
     values = _read(path, labels=False, windowed=window is None)
-    return _to_unit_range(values if values.ndim == 3 else values[..., None], path, window)
+    return to_unit_range(values if values.ndim == 3 else values[..., None], path, window)
 
 
 def to_channels(values: Values, channels: int, path: Path) -> Values:
@@ -85,6 +88,8 @@ def _read(path: Path, labels: bool, windowed: bool) -> Values:
         raise UserError(f"{path} is empty")
     if path.suffix.lower() == ".npy":
         return _read_array(path)
+    if nifti.is_nifti(path):
+        return nifti.read_nifti_slice(path)
     if path.suffix.lower() in (".dcm", ".dicom") or is_dicom(path):
         return read_dicom(path, windowed)
     return _read_picture(path, labels)
@@ -125,7 +130,9 @@ def _read_array(path: Path) -> Values:
     return np.array(values)
 
 
-def _to_unit_range(values: Values, path: Path, window: Window | None) -> Values:
+def to_unit_range(values: Values, path: Path, window: Window | None) -> Values:
+    """Values of any number of dimensions as intensities, floats in [0, 1]; `path` is for the message. Raises UserError
+    for values that are not finite."""
     if not np.isfinite(values).all():
         raise UserError(f"{path} contains values that are not finite (NaN or infinity)")
     if window is not None:

@@ -6,13 +6,27 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets.dicom import is_dicom, series_of
 from datasets.formats import is_image, without_suffix
+from datasets.nifti import is_nifti
 from prediction.outputs import AREAS
 from utils.errors import UserError
 from utils.paths import expand_path, safe_name
 
 SUMMARY = "summary.csv"
 """The file in the folder of results that lists the areas of all images."""
+
+
+class Item(NamedTuple):
+    """An image, or the files of a volume."""
+
+    files: list[Path]
+    is_volume: bool
+
+    @property
+    def path(self) -> Path:
+        """The file, or the folder of a series."""
+        return self.files[0] if len(self.files) == 1 else self.files[0].parent
 
 
 class Found(NamedTuple):
@@ -36,12 +50,21 @@ def find_images(arguments: Iterable[str], out: Path) -> Found:
         others += ignored
         if not paths:
             raise UserError(
-                f"no image in {argument}; expected PNG, JPEG, TIFF, BMP, WebP, GIF, NPY or DICOM files, or a folder or "
-                "pattern of them"
+                f"no image in {argument}; expected PNG, JPEG, TIFF, BMP, WebP, GIF, NPY, DICOM or NIfTI files, or a "
+                "folder or pattern of them"
             )
         for path in paths:
             found.setdefault(path.resolve(), path)
     return Found(list(found.values()), others)
+
+
+def group_volumes(paths: Sequence[Path], dicom: bool) -> list[Item]:
+    """NIfTI files as volumes, and with `dicom`, each DICOM file of several frames and all files of a series likewise;
+    all others as images."""
+    series: dict[str, list[Path]] = {}
+    for path in paths:
+        series.setdefault(series_of(path) if dicom and is_dicom(path) else str(path.resolve()), []).append(path)
+    return [Item(files, is_nifti(files[0]) or (dicom and is_dicom(files[0]))) for files in series.values()]
 
 
 def output_names(paths: Sequence[Path], reserved: Iterable[str] = ()) -> list[str]:

@@ -7,6 +7,7 @@ from checkpoints.files import find_checkpoint
 from checkpoints.model import build_model
 from checkpoints.official import load_model_file
 from checkpoints.preprocessing import Preprocessing
+from evaluation.classes import ClassTable
 from models import CCDM
 from models.runtime import RuntimeOptions, apply_runtime_options, resolve_auto
 from utils.device import choose_device
@@ -17,6 +18,11 @@ class Trained(NamedTuple):
 
     model: CCDM
     preprocessing: Preprocessing
+
+    @property
+    def classes(self) -> ClassTable:
+        """Names and colours of the classes."""
+        return ClassTable.from_preprocessing(self.model.process.num_classes, self.preprocessing)
 
 
 def load_model(

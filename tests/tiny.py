@@ -56,7 +56,8 @@ def save_model(
         process=Part(module=process, params={"num_classes": num_classes}),
     )
     weights = ccdm.state_dict()
-    preprocessing = {"image_mean": [0.5], "image_std": [0.5], "size": [SIDE, SIDE]}
+    channels = ccdm.network.config.image_channels if isinstance(ccdm.network, UNet) else 1
+    preprocessing = {"image_mean": [0.5] * channels, "image_std": [0.5] * channels, "size": [SIDE, SIDE]}
     contents = {"settings": {}, "preprocessing": preprocessing, "model": weights, "average": weights, "step": 0}
     save_checkpoint(path, {**contents, **to_config_dict(ccdm, config), **entries})
     return path

@@ -1,0 +1,98 @@
+"""Volumes: NIfTI files by nibabel, and multi-frame files and series of DICOM by highdicom, if they are installed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.formats import Window, to_unit_range
+from datasets.nifti import is_nifti, open_nifti
+from utils.errors import UserError, corrupt_file_as_user_error
+
+PLANES = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
+"""For each plane, where slices, rows and columns lead: slices are seen as radiologists see them."""
+
+Array = NDArray[Any]
+
+
+class Volume(NamedTuple):
+    """A volume as slices of one plane.
+
+    `geometry` is the nibabel image that results are written like; `dicom` are the datasets of DICOM and their volume.
+    """
+
+    slices: NDArray[np.floating[Any]]  # intensities in [0, 1], D x H x W
+    geometry: Any
+    plane: str
+    dicom: tuple[Sequence[Any], Any] | None = None
+
+    def restore(self, slices: Array) -> Array:
+        """Results for the slices, D x H x W, with the axes of the file."""
+        import nibabel
+
+        here, there = _orientations(self.geometry.affine, self.plane)
+        restored: Array = nibabel.apply_orientation(slices, nibabel.orientations.ornt_transform(there, here))
+        return restored
+
+
+def read_volume(files: Sequence[Path], plane: str = "axial", window: Window | None = None) -> Volume:
+    """Read a NIfTI file, a multi-frame DICOM file, or the files of a DICOM series, in any order.
+
+    Intensities are those of `datasets.formats`, with the minimum and maximum of the whole volume. They are of the
+    rescaled values (such as Hounsfield units); windows of DICOM are not used, since they can differ between slices.
+    Raises UserError if the package is missing, for damaged files, and for what is not one volume of numbers.
+    """
+    path = files[0]
+    if is_nifti(path):
+        image, dicom = open_nifti(path), None
+    else:
+        dicom = _read_dicom(files)
+        image = _to_nibabel(dicom[1])
+    if image.ndim != 3:
+        shape = " x ".join(map(str, image.shape))
+        raise UserError(f"{path} has shape {shape}; expected a volume of three dimensions")
+    with corrupt_file_as_user_error(path):
+        values = np.asarray(image.dataobj)
+    intensities = to_unit_range(values, path, window).astype(np.float32)
+    return Volume(_reoriented(intensities, image.affine, plane), image, plane, dicom)
+
+
+def _read_dicom(files: Sequence[Path]) -> tuple[Sequence[Any], Any]:
+    """The datasets, and highdicom's volume of their rescaled values."""
+    try:
+        import highdicom
+    except ImportError as error:
+        raise UserError(f"{files[0]}: volumes of DICOM require highdicom: pip install highdicom") from error
+    with corrupt_file_as_user_error(files[0]):
+        datasets = [highdicom.imread(file) for file in files]
+    try:
+        if len(files) == 1:
+            return datasets, datasets[0].get_volume(dtype=np.float32)
+        return datasets, highdicom.get_volume_from_series(datasets, dtype=np.float32)
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise UserError(f"{files[0]}, {len(files)} files, is not one volume: {error}") from error
+
+
+def _to_nibabel(volume: Any) -> Any:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise UserError("results of volumes are NIfTI files, which require nibabel: pip install nibabel") from error
+    lps_to_ras = np.diag([-1, -1, 1, 1])
+    return nibabel.Nifti1Image(volume.array, lps_to_ras @ volume.affine)
+
+
+def _reoriented(values: Array, affine: Array, plane: str) -> Array:
+    import nibabel
+
+    here, there = _orientations(affine, plane)
+    return np.ascontiguousarray(nibabel.apply_orientation(values, nibabel.orientations.ornt_transform(here, there)))
+
+
+def _orientations(affine: Array, plane: str) -> tuple[Array, Array]:
+    """The orientations of a file's axes, and of slices, rows and columns."""
+    import nibabel
+
+    return nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(tuple(PLANES[plane]))
