@@ -23,11 +23,13 @@ from pydantic import Field
 from torch.utils.data import Dataset
 
 from datasets.contract import as_label_maps
+from datasets.hdf5 import check_array, members, open_file
+from datasets.image_files import MAX_PIXELS
 from utils.config import Range, validate_arguments
 from utils.errors import UserError, corrupt_file_as_user_error
 from utils.paths import expand_path
 
-MAX_CHANNELS = 4096  # a file that claims more is damaged
+MAX_CHANNELS, MAX_CLASSES = 4096, 256
 
 
 class HDF5Dataset(Dataset[dict[str, Any]]):
@@ -53,13 +55,15 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
         self.path, self.split = expand_path(path), split
         self.source = str(self.path)
         self._file: h5py.File | None = None
-        with corrupt_file_as_user_error(self.path), _open(self.path) as file:
+        with corrupt_file_as_user_error(self.path), open_file(self.path) as file:
             group = _checked_group(file, split, self.path)
             images = group["images"]
             self._length = len(images)
             self.image_channels = 1 if images.ndim == 3 else images.shape[1]
             modified = self.path.stat().st_mtime_ns
             self.num_classes = int(num_classes or file.attrs.get("num_classes") or _count_classes(self.path, modified))
+            if not 1 <= self.num_classes <= MAX_CLASSES:
+                raise UserError(f"{self.path} has num_classes {self.num_classes}; expected 1 to {MAX_CLASSES}")
             self.benchmark = str(file.attrs.get("benchmark", "")) or None
             self.uids: NDArray[Any] = group["uids"][()] if "uids" in group else np.arange(self._length)
             default_range = (-0.5, 0.5) if images.dtype.kind == "f" else (0.0, 255.0)
@@ -86,7 +90,7 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
     def group(self) -> h5py.Group:
         """The split's group in the open file."""
         if self._file is None:
-            self._file = _open(self.path)
+            self._file = open_file(self.path)
         return self._file[self.split]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,29 +101,24 @@ class HDF5Dataset(Dataset[dict[str, Any]]):
 def get_dataset(
     split: str,
     path: str = "${TMPDIR}/data_lidc.hdf5",
-    num_classes: Annotated[int, Field(ge=1, le=256)] | None = None,
+    num_classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)] | None = None,
     image_range: Range | None = None,
 ) -> HDF5Dataset:
     """A split of the HDF5 at `path`; see `HDF5Dataset` for the other arguments."""
     return HDF5Dataset(path, split, num_classes, image_range)
 
 
-def _open(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise UserError(f"there is no data file {path}; set dataset_params.path to your HDF5")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as HDF5 ({error}); is it complete?") from error
-
-
 def _checked_group(file: h5py.File, split: str, path: Path) -> h5py.Group:
-    if split not in file:
-        raise UserError(f"{path} has no split {split!r}; it has: {', '.join(file) or 'nothing'}")
+    splits = members(file)
+    if split not in splits or not isinstance(file[split], h5py.Group):
+        raise UserError(f"{path} has no split {split!r}; it has: {', '.join(splits) or 'nothing'}")
     group, where = file[split], f"{path}: split {split!r}"
+    arrays = members(group)
     for name in ("images", "labels"):
-        if name not in group:
-            raise UserError(f"{where} has no array {name!r}; it has: {', '.join(group) or 'nothing'}")
+        if name not in arrays:
+            raise UserError(f"{where} has no array {name!r}; it has: {', '.join(arrays) or 'nothing'}")
+    for name in arrays:
+        check_array(group, name)
     images, labels = group["images"].shape, group["labels"].shape
     if len(images) not in (3, 4) or len(labels) != 4 or images[0] != labels[0] or images[-2:] != labels[-2:]:
         raise UserError(
@@ -128,8 +127,11 @@ def _checked_group(file: h5py.File, split: str, path: Path) -> h5py.Group:
         )
     if len(images) == 4 and not 1 <= images[1] <= MAX_CHANNELS:
         raise UserError(f"{where}: images have {images[1]} channels; expected 1 to {MAX_CHANNELS}")
-    if "uids" in group and group["uids"].shape != images[:1]:
-        raise UserError(f"{where}: uids have shape {group['uids'].shape}; expected {images[:1]}, one per image")
+    if images[-2] * images[-1] > MAX_PIXELS:
+        raise UserError(f"{where}: images have {images[-2:]} pixels; expected at most {MAX_PIXELS:,}")
+    if "uids" in arrays and (group["uids"].shape != images[:1] or group["uids"].dtype.kind not in "iu"):
+        uids = group["uids"]
+        raise UserError(f"{where}: uids have shape {uids.shape} ({uids.dtype}); expected {images[:1]}, an integer each")
     return group
 
 
@@ -137,10 +139,15 @@ def _checked_group(file: h5py.File, split: str, path: Path) -> h5py.Group:
 def _count_classes(path: Path, _modified: int, rows: int = 64) -> int:
     """The largest label of all splits plus one, so that every split has the same C although it may lack classes."""
     seen = {0, 1}
-    with corrupt_file_as_user_error(f"{path}: labels"), _open(path) as file:
-        for labels in (file[split]["labels"] for split in file if "labels" in file[split]):
+    with corrupt_file_as_user_error(f"{path}: labels"), open_file(path) as file:
+        splits = [split for split in members(file) if isinstance(file[split], h5py.Group)]
+        for split in (split for split in splits if "labels" in members(file[split])):
+            check_array(file[split], "labels")
+            labels = file[split]["labels"]
             for start in range(0, len(labels), rows):
                 block = labels[start : start + rows]
+                if not 0 <= block.min() <= block.max() < MAX_CLASSES:
+                    as_label_maps(block, MAX_CLASSES, f"{path}: {split}/{start}")
                 if block.max() > 1:
                     seen.update(np.unique(block).tolist())
     missing = sorted(set(range(int(max(seen)))) - seen)

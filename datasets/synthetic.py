@@ -20,10 +20,12 @@ from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from datasets.contract import as_label_maps
 from datasets.lidc import HDF5Dataset
 from utils.config import Seed, validate_arguments
+from utils.errors import UserError, corrupt_file_as_user_error
 from utils.noise import seed_from
-from utils.paths import expand_path, write_atomically
+from utils.paths import expand_path, refuse_planted, write_atomically
 
 VERSION = 1
 NUM_ANNOTATORS = 4
@@ -44,15 +46,24 @@ class SyntheticLesions(HDF5Dataset):
 
     def draw_labels(self, index: int, num_samples: int, seed: int = 0) -> Tensor:
         """Sample label maps of image `index` from their true distribution: uint8, num_samples x H x W."""
-        maps, probabilities = self.group["maps"][index], self.group["map_probabilities"][index]
+        maps, probabilities = self._distribution(index)
         rng = np.random.default_rng(seed_from("oracle", seed, self.split, index))
         return torch.from_numpy(maps[rng.choice(len(maps), size=num_samples, p=probabilities)])
 
     def label_probabilities(self, index: int) -> Tensor:
         """The true probability of each class at each pixel of image `index`: float64, C x H x W."""
-        maps, probabilities = self.group["maps"][index], self.group["map_probabilities"][index]
+        maps, probabilities = self._distribution(index)
         lesion = torch.from_numpy(np.tensordot(probabilities, maps, axes=1))
         return torch.stack([1 - lesion, lesion])
+
+    def _distribution(self, index: int) -> tuple[Array, Array]:
+        """The possible label maps of an image, and their probabilities."""
+        where = f"{self.path}: {self.split}/{index}"
+        with corrupt_file_as_user_error(where):
+            maps, probabilities = self.group["maps"][index], self.group["map_probabilities"][index]
+            if probabilities.min() < 0 or abs(probabilities.sum() - 1) > 1e-6 or maps.shape[:1] != probabilities.shape:
+                raise UserError(f"{where} is damaged: its probabilities do not sum to one")
+            return as_label_maps(maps, self.num_classes, where).numpy(), probabilities
 
 
 @validate_arguments
@@ -75,6 +86,7 @@ def get_dataset(
     file = expand_path(path) / f"ccdm_synthetic_v{VERSION}_side{side}_seed{seed}.hdf5"
     if create and not file.exists():
         write_atomically(file, lambda temporary: write_dataset(temporary, side, seed))
+    refuse_planted(file)
     return SyntheticLesions(file, split)
 
 

@@ -1,7 +1,5 @@
 """Tables of an evaluation, made from the contents of `results.json`: as data for the report, as text and as CSV."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +8,7 @@ from numpy.typing import NDArray
 
 from evaluation.image_metrics import METRICS, column
 from evaluation.results import Result
+from utils.text import csv_text
 
 Contents = Mapping[str, Any]
 """The contents of `results.json`, or one of its results."""
@@ -221,11 +220,7 @@ def per_image_csv(results: Sequence[Result]) -> str:
 
 
 def _csv(columns: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return csv_text([columns, *([line.get(name) for name in columns] for line in lines)])
 
 
 def _metrics(results: Sequence[Contents], *, by_num_samples: bool) -> list[str]:

@@ -1,7 +1,6 @@
 """Statistics of the samples of an image: the area of every class, and how much the samples disagree."""
 
 import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from evaluation.classes import ClassTable
 from metrics import predictive_entropy
 from models import Samples
 from utils.logs import LOGGER
+from utils.text import csv_cell, csv_text
 
 _STATISTICS = ("mean", "std", "min", "max")
 _IMAGE_COLUMNS = ("image", "file", "height", "width", "num_samples", "mean_entropy_bits")
@@ -72,18 +72,17 @@ _HEADER = [*_IMAGE_COLUMNS, *_CLASS_COLUMNS, *(f"{unit}_{name}" for unit, name i
 
 def summary_rows(image: dict[str, Any]) -> list[list[str]]:
     """The cells of one line per class, from the statistics of an image with its `image` and `file`."""
-    return [
-        [_cell(value) for value in (*(image[name] for name in _IMAGE_COLUMNS), *(one[name] for name in _CLASS_COLUMNS),
-                                    *(one[unit][name] for unit, name in _AREAS))]
+    about = [image[name] for name in _IMAGE_COLUMNS]
+    rows = [
+        [*about, *(one[name] for name in _CLASS_COLUMNS), *(one[unit][name] for unit, name in _AREAS)]
         for one in image["classes"]
-    ]  # fmt: skip
+    ]
+    return [[csv_cell(value) for value in row] for row in rows]
 
 
 def summary_csv(rows: Iterable[Sequence[str]]) -> str:
     """A CSV file of these lines with their header."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([_HEADER, *rows])
-    return out.getvalue()
+    return csv_text([_HEADER, *rows])
 
 
 def read_summary(path: Path) -> list[list[str]]:
@@ -97,13 +96,6 @@ def read_summary(path: Path) -> list[list[str]]:
         LOGGER.warning("%s is damaged (%s) and is written again", path, error)
         return []
     return [row for row in rows if len(row) == len(_HEADER)] if header == _HEADER else []
-
-
-def _cell(value: Any) -> str:
-    """A value as text that no spreadsheet takes for a formula and no terminal for a command."""
-    text = "" if value is None else str(value)
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@")) else text
 
 
 def _areas(samples: Tensor, label: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,16 @@ def safe_name(name: str) -> str:
         return name
     digest = hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=4).hexdigest()
     return f"{safe.strip('._ ')}_{digest}".lstrip("_")
+
+
+def refuse_planted(path: Path) -> None:
+    """Check that a file in a folder to which everybody can write, such as /tmp, was not put there by another user.
+    Raises UserError otherwise."""
+    if not path.exists() or not hasattr(os, "getuid"):
+        return
+    public, owners = path.parent.stat().st_mode & stat.S_IWOTH, {path.lstat().st_uid, path.stat().st_uid}
+    if public and not owners <= {os.getuid(), 0}:
+        raise UserError(f"{path} belongs to another user; choose a folder of your own (dataset_params.path)")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], previous: Path | None = None) -> None:

@@ -147,7 +147,8 @@ def test_shapes_that_do_not_fit_are_refused(
 
 
 def test_uids_of_another_number_are_refused(path: Path) -> None:
-    assert "uids have shape (2,); expected (3,), one per image" in refusal(one_split(path, uids=np.arange(2)))
+    assert "uids have shape (2,) (int64); expected (3,), an integer each" in refusal(one_split(path, uids=np.arange(2)))
+    assert "uids have shape (3,) (float64)" in refusal(one_split(path, uids=np.zeros(3)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -1,5 +1,7 @@
 """The synthetic dataset: generated once from a seed, with labels that follow the stored distribution."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import h5py
@@ -13,6 +15,7 @@ from datasets.loading import evaluation_batches
 from datasets.synthetic import STYLES, SyntheticLesions, get_dataset, write_dataset
 from evaluation import always_empty, majority_vote, oracle
 from metrics import ged
+from utils.errors import UserError
 
 FINE = 1e-4
 
@@ -147,3 +150,33 @@ def test_oracle_is_far_better_than_the_baselines(val: SyntheticLesions) -> None:
     }
     assert geds["oracle"] <= geds["majority vote"] - 0.20
     assert geds["oracle"] <= geds["always empty"] - 0.20
+
+
+def test_file_that_another_user_left_in_a_public_folder_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "SPLIT_SIZES", {"train": 2})
+    tmp_path.chmod(0o1777)
+    file = get_dataset("train", str(tmp_path), side=8).path
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with contextlib.suppress(PermissionError):  # files of the superuser are trusted
+        os.chown(file, 54321, -1)
+    with pytest.raises(UserError, match="belongs to another user; choose a folder of your own"):
+        get_dataset("train", str(tmp_path), side=8)
+    tmp_path.chmod(0o755)
+    assert len(get_dataset("train", str(tmp_path), side=8)) == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("map_probabilities", 0.3), ("maps", 7)])
+def test_damaged_distribution_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
+) -> None:
+    monkeypatch.setattr(synthetic, "SPLIT_SIZES", {"train": 2})
+    dataset = get_dataset("train", str(tmp_path), side=8)
+    with h5py.File(dataset.path, "r+") as file:
+        file[f"train/{name}"][1] = value
+    assert dataset.draw_labels(0, 3).shape == (3, 8, 8)
+    with pytest.raises(UserError, match="train/1"):
+        dataset.draw_labels(1, 3)
+    with pytest.raises(UserError, match="train/1"):
+        dataset.label_probabilities(1)
