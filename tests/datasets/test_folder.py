@@ -157,9 +157,9 @@ def test_inconsistent_folders_raise_errors(tmp_path: Path) -> None:
         path.unlink()
         if path.parent.name == "9":
             path.parent.rmdir()
-    (root / "train" / "images" / "x.nii.gz").touch()
-    assert "x.nii.gz is not an image; expected .png" in refusal(root)
-    (root / "train" / "images" / "x.nii.gz").unlink()
+    (root / "train" / "images" / "x.mha").touch()
+    assert "x.mha is not an image; expected .png" in refusal(root)
+    (root / "train" / "images" / "x.mha").unlink()
     assert len(opened(root)) == 4
     write_png(root / "train/labels/0/9.png", np.zeros((8, 5)))
     assert "9.png is (8, 5), its image" in refusal(root, size=[8, 6])
