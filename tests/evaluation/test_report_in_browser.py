@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,11 +95,15 @@ def check_fits(text: str, folder: Path) -> None:
     harness, widths = folder / "harness.html", [320, 390, 1280]
     page = json.dumps(text.replace("<details>", "<details open>")).replace("</", "<\\/")
     harness.write_text(HARNESS.format(page=page, widths=widths), encoding="utf-8")
-    document, log = opened(harness, folder / "profile", "--dump-dom", "--virtual-time-budget=20000")
-    assert log == ""
-    match = re.search(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)
-    assert match is not None
-    found = {frame["width"]: frame for frame in json.loads(html.unescape(match[1]))}
+    found: dict[int, Any] = {}
+    for _ in range(3):  # the budget of a browser that gets no processor runs out before its pages are loaded
+        document, log = opened(harness, folder / "profile", "--dump-dom", "--virtual-time-budget=20000")
+        assert log == ""
+        match = re.search(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)
+        assert match is not None
+        found = {frame["width"]: frame for frame in json.loads(html.unescape(match[1]))}
+        if found:
+            break
     assert sorted(found) == widths
     for width, frame in found.items():
         assert frame["outside"] == []
