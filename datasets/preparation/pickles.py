@@ -23,7 +23,7 @@ class _ForbiddenImport(Exception):
     """The argument is the name of what the pickle imports."""
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _ArraysOnly(pickle._Unpickler):  # in C, it reserves memory for any number of objects that a file claims
     def find_class(self, module: str, name: str) -> Any:
         """Numpy's constructors, which numpy 1 and 2 keep in different modules, and names that old protocols use."""
         found = _ALLOWED.get((module.replace("numpy._core.", "numpy.core."), name))
@@ -39,6 +39,43 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+_FROM_BUFFER: Any = np.empty(1).__reduce_ex__(5)[0]
+
+
+class _DType:
+    """Takes the place of NumPy's types, which believe any layout that a file describes: one with objects inside would
+    make the bytes of an array addresses in memory."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        self.type = np.dtype(str(code))
+        if self.type.kind not in "biufSU":
+            raise _ForbiddenImport(f"numpy.dtype {code}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.type = self.type.newbyteorder(state[1])
+
+
+class _Array(np.ndarray[Any, Any]):
+    """An array whose type is a `_DType`."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        version, shape, dtype, is_fortran, data = state
+        super().__setstate__((version, shape, dtype.type, is_fortran, data))
+
+
+def _reconstruct(*_: Any) -> _Array:
+    return _Array((0,))
+
+
+def _scalar(dtype: _DType, data: Any) -> Any:
+    return _SCALAR(dtype.type, data)
+
+
+def _from_buffer(data: Any, dtype: _DType, *layout: Any) -> Any:
+    return _FROM_BUFFER(data, dtype.type, *layout)
+
+
 class _Text(str):
     """Text whose class was one of another package; it may have attributes, which are not used."""
 
@@ -51,11 +88,11 @@ def _text(kind: type, base: type, value: str) -> str:
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-    ("numpy.core.numeric", "_frombuffer"): np.empty(1).__reduce_ex__(5)[0],
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _DType,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
     ("_codecs", "encode"): _latin1,
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,

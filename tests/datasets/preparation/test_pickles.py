@@ -95,10 +95,34 @@ def test_objects_inside_of_arrays_are_refused_too(tmp_path: Path) -> None:
     assert not (tmp_path / "trace").exists()
 
 
+class Layout:
+    """A NumPy type whose only field is said to hold a reference to an object."""
+
+    def __reduce__(self) -> Any:
+        return np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
+
+
+class Forged:
+    """An array of one such reference, to an address of the file's choice."""
+
+    def __reduce__(self) -> Any:
+        return np.empty(0).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, (1,), Layout(), False, b"A" * 8)
+
+
+def test_bytes_of_an_array_never_become_addresses(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="imports numpy.dtype V8"):
+        load_arrays(write_pickle(tmp_path / "data.pickle", [Forged()]))
+
+
+def test_number_that_a_file_gives_an_object_reserves_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "data.pickle").write_bytes(b"\x80\x02Nr\xff\xff\xff\xff.")
+    assert load_arrays(tmp_path / "data.pickle") is None
+
+
 def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     path = write_pickle(tmp_path / "data.pickle", pickle_entries())
     whole = path.read_bytes()
-    for contents in (b"", b"images: none", whole[:100], whole[: len(whole) // 2]):
+    for contents in (b"", b"text: none", whole[:100], whole[: len(whole) // 2]):
         path.write_bytes(contents)
         with pytest.raises(UserError, match=f"{path} cannot be read; it may be damaged"):
             load_arrays(path)
