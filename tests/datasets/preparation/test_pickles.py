@@ -110,7 +110,7 @@ class Forged:
 
 
 def test_bytes_of_an_array_never_become_addresses(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="imports numpy.dtype V8"):
+    with pytest.raises(UserError, match=r"imports numpy\.dtype V8"):
         load_arrays(write_pickle(tmp_path / "data.pickle", [Forged()]))
 
 
