@@ -101,9 +101,15 @@ def read_pickle(path: Path) -> Entries:
     if not isinstance(contents, dict) or not contents:
         raise UserError(f"{path} holds a {type(contents).__name__}; expected a dict of names and entries")
     for name, entry in contents.items():
+        if not isinstance(name, str | int):
+            raise UserError(f"{path}: the name of an entry is a {type(name).__name__}; expected text")
         missing = {"image", "masks", "series_uid"} - set(entry if isinstance(entry, dict) else ())
         if missing:
             raise UserError(f"{path}: {name} lacks {', '.join(sorted(missing))}")
+        if not isinstance(entry["series_uid"], str | int):
+            raise UserError(
+                f"{path}: the series_uid of {name} is a {type(entry['series_uid']).__name__}; expected text"
+            )
     return {str(name): entry for name, entry in sorted(contents.items(), key=lambda item: str(item[0]))}
 
 
@@ -151,8 +157,12 @@ def _write_split(group: h5py.Group, entries: Entries) -> NDArray[np.bool_]:
 
 def _image_and_labels(entry: dict[str, Any], name: str) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Convert an entry of the pickle as the benchmark does: the image in [-0.5, 0.5]."""
+    masks = entry["masks"]
+    parts = [entry["image"], *(masks if isinstance(masks, list) else [masks])]
+    if not all(isinstance(part, np.ndarray) for part in parts):
+        raise UserError(f"{name}: the image and each of the masks have to be arrays")
     try:
-        image, masks = np.asarray(entry["image"], dtype=np.float64), np.asarray(entry["masks"])
+        image, masks = np.asarray(entry["image"], dtype=np.float64), np.asarray(masks)
     except ValueError as error:
         raise UserError(f"{name}: {error}; expected an image and masks of one size") from error
     if image.ndim != 2 or masks.ndim != 3 or masks.shape[1:] != image.shape or len(masks) == 0:

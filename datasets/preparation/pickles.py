@@ -17,6 +17,8 @@ def load_arrays(path: Path) -> Any:
             return _ArraysOnly(file, encoding="latin1").load()  # the encoding that NumPy asks for of Python 2
         except _ForbiddenImport as name:
             raise UserError(f"{path} imports {name}; expected only numpy arrays and plain containers") from name
+        except AttributeError as error:  # of one of the functions below, which a damaged file uses as something else
+            raise pickle.UnpicklingError(str(error)) from error
 
 
 class _ForbiddenImport(Exception):

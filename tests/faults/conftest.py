@@ -137,6 +137,14 @@ def bench(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield folder
 
 
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of hostile inputs, of which only the folder `inside` may change."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
 def trap(folder: Path) -> Path:
     """What would exist if code in a file had been executed."""
     return folder / "trap"

@@ -3,15 +3,12 @@
 Each input goes through the `main(argv)` of a script.
 """
 
-import contextlib
-import pickle
 import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -24,13 +21,10 @@ import ddpm_predict
 import ddpm_train
 from checkpoints import official
 from datasets import lidc_crops
-from datasets.preparation import lidc as prepare_lidc
 from prediction import load_model
 from tests import tiny
-from tests.checkpoints.test_files import TouchesAFile
-from tests.datasets.trees import CROPS, pickle_entries, write_crops, write_pickle
-from tests.faults.conftest import trap
-from tests.faults.fuzzing import changed, inputs, plain, seeds, survives, values
+from tests.datasets.trees import CROPS, write_crops
+from tests.faults.fuzzing import changed, inputs, seeds, survives, values
 
 PREDICTION_OPTIONS = [
     "--tile=4", "--tile=0", "--steps=51", "--sampler=ddpm", "--sampler=ddim", "--num-samples=-1", "--seed=x", "[", "*",
@@ -78,37 +72,6 @@ def test_checkpoint_with_other_contents(
     )
     survives(ddpm_eval.main, tiny.eval_argv(path, bench / "evaluation", "n_validation_images=0"), bench)
     survives(lambda argv: load_model(argv[0], "cpu"), [str(path)], bench)
-
-
-@given(seed=seeds, protocol=st.integers(0, 5))
-@inputs(200)
-def test_pickle_with_other_bytes(bench: Path, seed: int, protocol: int) -> None:
-    source, out = bench / "changed.pickle", bench / "prepared" / "out.hdf5"
-    source.write_bytes(changed(pickle.dumps(pickle_entries(5, 1, 4), protocol), seed))
-    prepared(source, out, bench)
-
-
-entries = st.dictionaries(
-    st.sampled_from(["image", "masks", "series_uid", "more"]),
-    values | st.builds(np.zeros, st.tuples(st.integers(0, 3), st.integers(0, 3))),
-    max_size=4,
-)
-
-
-@given(contents=values | st.dictionaries(st.text(max_size=4), entries | values, max_size=3), with_trap=st.booleans())
-@inputs(200)
-def test_pickle_with_other_contents(bench: Path, contents: Any, with_trap: bool) -> None:
-    source, out = bench / "other.pickle", bench / "prepared" / "out.hdf5"
-    write_pickle(source, [contents, TouchesAFile(trap(bench))] if with_trap else contents)
-    prepared(source, out, bench)
-
-
-def prepared(source: Path, out: Path, bench: Path) -> None:
-    """Prepare an HDF5 file; it is complete or does not exist."""
-    if survives(prepare_lidc.main, [str(source), str(out)], bench):
-        with h5py.File(out) as file:
-            assert set(file) == {"train", "val", "test"}
-    shutil.rmtree(out.parent, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -185,37 +148,3 @@ def predicted(argv: Sequence[str]) -> None:
         ddpm_predict.main(argv)
     except SystemExit as ended:
         assert ended.code == ddpm_predict.EXIT_SOME_SKIPPED
-
-
-@given(
-    shapes=st.lists(st.lists(st.integers(0, 3), max_size=4), min_size=3, max_size=3),
-    dtypes=st.lists(st.sampled_from(["f4", "f8", "u1", "i8", "S3", "c8", "?", "f2"]), min_size=3, max_size=3),
-    fill=st.sampled_from([0, 1, 2, 3, 200]),
-    attribute=plain,
-    left_out=st.sampled_from(["", "images", "labels", "val", "train"]),
-)
-@inputs(250)
-def test_hdf5_of_any_layout(
-    bench: Path, shapes: list[list[int]], dtypes: list[str], fill: int, attribute: Any, left_out: str
-) -> None:
-    path = bench / "layout.hdf5"
-    with h5py.File(path, "w") as file:
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            file.attrs["num_classes"] = attribute
-        for split in {"train", "val"} - {left_out}:
-            group = file.create_group(split)
-            for name, shape, dtype in zip(("images", "labels", "uids"), shapes, dtypes, strict=True):
-                if name != left_out:
-                    group[name] = np.full(shape, str(fill) if dtype == "S3" else fill, dtype=dtype)
-    data = ["dataset_file=datasets.lidc", f"dataset_params={{path: {path}}}", "mp_loaders=0", "class_weights=uniform"]
-    survives(ddpm_train.main, tiny.train_argv(None, bench / "run", *data, "cache=memory"), bench)
-
-
-@given(seed=seeds)
-@inputs(150)
-def test_hdf5_with_other_bytes(bench: Path, data_folder: Path, seed: int) -> None:
-    path = bench / "changed.hdf5"
-    (whole,) = data_folder.glob("*.hdf5")
-    path.write_bytes(changed(whole.read_bytes(), seed))
-    data = ["dataset_file=datasets.lidc", f"dataset_params={{path: {path}}}", "mp_loaders=0"]
-    survives(ddpm_train.main, tiny.train_argv(None, bench / "run", *data, "cache=memory"), bench)
