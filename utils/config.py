@@ -1,6 +1,7 @@
 """The base class of every configuration, and its validation with messages that name the key and what would work."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -9,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from utils.errors import UserError
 
 _SHOWN = 10
+_REPR = reprlib.Repr()  # bounded, whatever the size of a value
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxdict = 4, 20, 20, 20
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -95,7 +99,7 @@ def nested_schema(annotation: Any) -> type[BaseModel] | None:
 
 def abbreviate(value: Any) -> str:
     """A value as a message shows it."""
-    text = repr(value)
+    text = _REPR.repr(value)
     return "nothing" if value is None else text if len(text) <= 60 else text[:57] + "..."
 
 

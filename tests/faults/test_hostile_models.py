@@ -14,20 +14,20 @@ import yaml
 from checkpoints.model import build_model
 from checkpoints.official import load_model_file
 from checkpoints.preprocessing import Preprocessing
-from datasets import load_dataset
+from datasets import load_dataset, synthetic
 from datasets.contract import check_item
-from datasets.loading import DATASETS
 from evaluation.classes import ClassTable
 from evaluation.settings import EvalSettings
 from models.build import build_process
 from tests import tiny
-from tests.datasets.trees import CROPS, write_cityscapes, write_crops
+from tests.datasets.trees import CROPS, write_cityscapes, write_crops, write_png
 from tests.faults.hostile import FACTOR, OTHER, PLAIN, TENSORS, attack, mutated, mutated_bytes, written
+from tests.tiny import lesion_columns, write_hdf5
 from training.model import model_config
 from training.schedule import Schedule
 from training.settings import TrainSettings
 from training.state import TrainState
-from utils.errors import corrupt_file_as_user_error
+from utils.errors import corrupt_file_as_user_error, os_errors_as_user_error
 from utils.settings import load_settings
 
 
@@ -109,30 +109,33 @@ def test_settings(workplace: Path) -> None:
     attack("settings", 120 * FACTOR, make, read, workplace)
 
 
-def test_arguments_of_datasets(workplace: Path) -> None:
-    (workplace / "inside").mkdir()
-    write_crops(workplace / "inside", CROPS, side=128)
-    write_cityscapes(workplace / "inside", "train", {"aachen_000000_000019": np.full((16, 32), 7)})
-    names = [
-        "size",
-        "side",
-        "seed",
-        "image_range",
-        "num_classes",
-        "whole",
-        "window",
-        "class_ids",
-        "void_class",
-        "create",
-    ]
+def test_arguments_of_datasets(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "SPLIT_SIZES", {"train": 2})
+    inside = workplace / "inside"
+    inside.mkdir()
+    write_crops(inside, CROPS, side=128)
+    write_cityscapes(inside, "train", {"aachen_000000_000019": np.full((16, 32), 7)})
+    for part in ("images", "labels"):
+        write_png(inside / "train" / part / "x.png", np.eye(9))
+    write_hdf5(inside / "data.hdf5", {"train": lesion_columns(2)})
+    arguments: dict[str, dict[str, Any]] = {
+        "synthetic": {"side": 8, "seed": 0, "create": True},
+        "folder": {"size": [8, 8], "window": [0, 9], "image_channels": 1, "class_ids": [0, 1], "void_class": None},
+        "lidc": {"num_classes": 2, "image_range": [0, 1]},
+        "lidc_crops": {"whole": True},
+        "cityscapes": {"size": [16, 32], "original_labels": True},
+    }
 
-    def make(generator: random.Random, folder: Path) -> tuple[str, str, dict[str, Any]]:
-        params = {generator.choice(names): generator.choice([*PLAIN, [8, 8], [0, 1], 8]) for _ in range(2)}
-        path = generator.choice([str(folder)] * 8 + [3, None, "", "\0", "x" * 5000, ["x"]])
-        return generator.choice(DATASETS), generator.choice(["train", "nowhere", ""]), {**params, "path": path}
+    def make(generator: random.Random, folder: Path) -> tuple[str, dict[str, Any]]:
+        name = generator.choice([*arguments])
+        params = mutated(arguments[name], generator, [*PLAIN, *OTHER])
+        path = str(folder / "data.hdf5" if name == "lidc" else folder)
+        usable = isinstance(params, dict) and all(isinstance(key, str) for key in params)
+        return name, {**(params if usable else {}), "path": generator.choice([path] * 9 + [3, "", "\0", "x" * 5000])}
 
-    def read(given: tuple[str, str, dict[str, Any]]) -> None:
-        dataset = load_dataset(*given)
-        check_item(dataset[0], dataset, 0)
+    def read(given: tuple[str, dict[str, Any]]) -> None:
+        with os_errors_as_user_error("the data"):
+            dataset = load_dataset(f"datasets.{given[0]}", "train", given[1])
+            check_item(dataset[0], dataset, 0)
 
     attack("arguments", 80 * FACTOR, make, read, workplace)

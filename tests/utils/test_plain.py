@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from utils.config import abbreviate
 from utils.errors import UserError
 from utils.plain import MAX_DEPTH, check_plain, leaves
 
@@ -51,3 +52,8 @@ def test_value_that_is_not_plain_is_named(value: Any, problem: str) -> None:
 
 def test_plain_data_and_other_types_pass() -> None:
     check_plain({"a": [None, True, 1.5, -(2**62), "é\n\t€ 名"], 3: [b"x", float("inf")]}, "this file", bytes, float)
+
+
+@pytest.mark.parametrize("value", [LOOP, LAUGHS, DEEP, "x" * 10**7, {"x": [0] * 300_000}, 10**4000])
+def test_any_value_is_abbreviated(value: Any) -> None:
+    assert len(abbreviate(value)) <= 60
