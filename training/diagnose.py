@@ -20,12 +20,13 @@ from checkpoints.model import build_model
 from checkpoints.weights import load_weights
 from datasets import AnnotatedDataset, load_dataset
 from datasets.loading import EvaluationBatch, evaluation_batches, evenly_spaced_indices
+from diffusion import SamplingConfig
 from evaluation.evaluate import void_class
 from evaluation.image_metrics import Comparison
 from evaluation.predictors import model_samples
 from metrics import ged_from
 from models import CCDM
-from models.runtime import apply_runtime_options
+from models.runtime import apply_runtime_options, resolve_auto
 from training.settings import TrainSettings
 from training.tensorboard import read_scalars
 from utils.device import choose_device
@@ -87,14 +88,14 @@ def diagnose(folder: Path, settings: TrainSettings) -> Report:
     weights = None if encoder is None else encoder.weights
     model = build_model(checkpoint, weights, [settings.network, settings.process]).to(device)
     splits = {split: load_dataset(settings.dataset_file, split, settings.dataset_params) for split in ("train", "val")}
-    model = apply_runtime_options(model, settings.model_copy(update={"compile": False}))
+    apply_runtime_options(model, resolve_auto(settings.model_copy(update={"compile": False}), device))
     data = splits["val"]
     averaged, annotations = compare_samples(model, data)
     levels, frequencies_only = compare_losses(model, data)
     load_weights(model, checkpoint["model"])
     raw, _ = compare_samples(model, data)
-    inputs = {name: _range(torch.cat([batch.images.flatten() for batch in _batches(split)]))
-              for name, split in splits.items()}  # fmt: skip
+    images = {name: torch.cat([batch.images.flatten() for batch in _batches(split)]) for name, split in splits.items()}
+    inputs = {name: _range(values) for name, values in images.items()}
     losses = read_scalars(folder, "train/loss")
     return Report(levels, frequencies_only, averaged, raw, annotations, inputs, losses)
 
@@ -103,7 +104,7 @@ def diagnose(folder: Path, settings: TrainSettings) -> Report:
 def compare_losses(model: CCDM, data: AnnotatedDataset) -> tuple[list[Level], float]:
     """The cross entropies at the noise levels, and that of the class frequencies, on the first annotator's maps."""
     process, void = model.process, void_class(data)
-    times = [int((process.alpha_bar_cpu[1:] - level).__abs__().argmin()) + 1 for level in LEVELS]
+    times = [int(abs(process.alpha_bar_cpu[1:] - level).argmin()) + 1 for level in LEVELS]
     times = sorted({*times, process.time_steps})
     x_0, logits, x_t = [], {t: list[Tensor]() for t in times}, {t: list[Tensor]() for t in times}
     for batch in _batches(data):
@@ -129,9 +130,7 @@ def compare_losses(model: CCDM, data: AnnotatedDataset) -> tuple[list[Level], fl
 
 def compare_samples(model: CCDM, data: AnnotatedDataset) -> tuple[Samples, Samples]:
     """The model's samples, and the annotators' label maps."""
-    sampling = TrainSettings.model_fields["sampling"].get_default().model_copy(
-        update={"steps": min(SAMPLING_STEPS, model.process.time_steps)}
-    )  # fmt: skip
+    sampling = SamplingConfig(steps=min(SAMPLING_STEPS, model.process.time_steps))
     predictor, void = model_samples(model, NUM_SAMPLES, sampling, seed=0), void_class(data)
     rows, annotated = [], []
     for batch in _batches(data):
@@ -152,7 +151,7 @@ def verdicts(report: Report) -> Iterator[str]:
     if max(map(abs, (*train[:3], *val[:3]))) > 20:
         yield "The inputs are far outside of [-1, 1]: check image_mean and image_std of the dataset."
     *levels, last = report.levels
-    if all(level.network > level.without_image for level in levels[:2]):
+    if levels and all(level.network > level.without_image for level in levels[:2]):
         yield "The network does not use x_t yet, so that samples are noise or empty: train longer."
     elif levels and levels[-1].network > 0.97 * levels[-1].without_image:
         yield "At high noise the network does not use the image yet: train longer."

@@ -33,6 +33,10 @@ def test_a_good_run_has_no_verdict() -> None:
     assert diagnose.as_text(GOOD).endswith("- Nothing conspicuous.")
 
 
+def test_a_classifier_which_has_no_noise_levels_has_no_verdict_about_x_t() -> None:
+    assert list(verdicts(GOOD._replace(levels=GOOD.levels[-1:]))) == []
+
+
 @pytest.mark.parametrize(
     ("report", "expected"),
     [
@@ -69,7 +73,7 @@ def test_losses_of_a_network_without_knowledge_are_those_of_a_uniform_prediction
     assert references[-1] <= frequencies_only
 
 
-def test_a_run_that_has_learned_nothing_is_told_so(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_has_learned_nothing_has_its_verdict(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = sorted(finished_run.iterdir())
     diagnose.main([str(finished_run), "device=cpu"])
     printed = capsys.readouterr().out
