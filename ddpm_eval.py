@@ -64,8 +64,8 @@ def run(settings: EvalSettings) -> None:
         data = open_dataset(settings, checkpoint, named)
     digest = weights_digest(checkpoint["average"])
     evaluation = Evaluation(model, data, settings, digest)
-    beside = Path("logs") / path.stem if path.parent == SHIPPED_WEIGHTS else path.parent
-    results_path = settings.evaluation_path or str(beside / f"evaluation_{settings.dataset_split}")
+    parent = Path("logs") / path.stem if path.parent == SHIPPED_WEIGHTS else path.parent
+    results_path = settings.evaluation_path or str(parent / f"evaluation_{settings.dataset_split}")
     folder = make_run_dir(results_path, "", "evaluation_path")
     lock = FolderLock(folder) if is_main() else None
     LOGGER.info("%s, step %d, %s split of %s", path, checkpoint["step"], settings.dataset_split, settings.dataset_file)
