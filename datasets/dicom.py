@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from datasets.image_files import MAX_PIXELS
 from utils.errors import UserError, corrupt_file_as_user_error
+from utils.modules import optional_package
 
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"
 
@@ -22,7 +23,7 @@ def is_dicom(path: Path) -> bool:
 
 def series_of(path: Path) -> str:
     """The SeriesInstanceUID of a DICOM file, or its path if it has none. Raises UserError as `read_dicom`."""
-    pydicom = _pydicom(path)
+    pydicom = optional_package("pydicom", f"{path} is a DICOM file; reading it")
     with corrupt_file_as_user_error(path):
         return str(pydicom.dcmread(path, stop_before_pixels=True).get("SeriesInstanceUID") or path.resolve())
 
@@ -36,7 +37,7 @@ def read_dicom(path: Path, windowed: bool = True) -> Values:
     Raises UserError if pydicom or its plugin for the compression is not installed; for a damaged file, and one with no
     image, several, or one of more than `MAX_PIXELS`.
     """
-    pydicom = _pydicom(path)
+    pydicom = optional_package("pydicom", f"{path} is a DICOM file; reading it")
     with corrupt_file_as_user_error(path):
         file = pydicom.dcmread(path)
         if "Rows" not in file or "PixelData" not in file:
@@ -55,14 +56,6 @@ def read_dicom(path: Path, windowed: bool = True) -> Values:
             return values
         values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
         return _apply_window(values, file) if windowed else values
-
-
-def _pydicom(path: Path) -> Any:
-    try:
-        import pydicom
-    except ImportError as error:
-        raise UserError(f"{path} is a DICOM file; reading it requires pydicom: pip install pydicom") from error
-    return pydicom
 
 
 def _pixels(file: Any, path: Path) -> Values:

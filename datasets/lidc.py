@@ -25,11 +25,9 @@ from torch.utils.data import Dataset
 from datasets.contract import as_label_maps
 from datasets.hdf5 import check_array, members, open_file
 from datasets.image_files import MAX_PIXELS
-from utils.config import Range, validate_arguments
+from utils.config import MAX_CHANNELS, MAX_CLASSES, Range, validate_arguments
 from utils.errors import UserError, corrupt_file_as_user_error
 from utils.paths import expand_path
-
-MAX_CHANNELS, MAX_CLASSES = 4096, 256
 
 
 class HDF5Dataset(Dataset[dict[str, Any]]):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError, corrupt_file_as_user_error
+from utils.modules import optional_package
 
 SUFFIXES = (".nii", ".nii.gz")
 MAX_VOXELS = 2**30
@@ -23,10 +24,7 @@ def open_nifti(path: Path) -> Any:
     Raises UserError if nibabel is not installed, and for a file that is missing, damaged, too large, or does not hold
     one number per voxel.
     """
-    try:
-        import nibabel
-    except ImportError as error:
-        raise UserError(f"{path} is a NIfTI file; reading it requires nibabel: pip install nibabel") from error
+    nibabel = optional_package("nibabel", f"{path} is a NIfTI file; reading it")
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     with corrupt_file_as_user_error(path):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from datasets.formats import Window, to_unit_range
 from datasets.nifti import is_nifti, open_nifti
 from utils.errors import UserError, corrupt_file_as_user_error
+from utils.modules import optional_package
 
 PLANES = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
 """For each plane, where slices, rows and columns lead: slices are seen as radiologists see them."""
@@ -20,9 +21,11 @@ Array = NDArray[Any]
 class Volume(NamedTuple):
     """A volume as slices of one plane.
 
-    `geometry` is the nibabel image that results are written like; `dicom` are the datasets of DICOM and their volume.
+    `path` is the file, or the first one. `geometry` is the nibabel image that results are written like; `dicom` are the
+    datasets of DICOM and their volume.
     """
 
+    path: Path
     slices: NDArray[np.floating[Any]]  # intensities in [0, 1], D x H x W
     geometry: Any
     plane: str
@@ -30,11 +33,7 @@ class Volume(NamedTuple):
 
     def restore(self, slices: Array) -> Array:
         """Results for the slices, D x H x W, with the axes of the file."""
-        import nibabel
-
-        here, there = _orientations(self.geometry.affine, self.plane)
-        restored: Array = nibabel.apply_orientation(slices, nibabel.orientations.ornt_transform(there, here))
-        return restored
+        return _reorient(slices, self.geometry.affine, self.plane, back=True)
 
 
 def read_volume(files: Sequence[Path], plane: str = "axial", window: Window | None = None) -> Volume:
@@ -56,15 +55,12 @@ def read_volume(files: Sequence[Path], plane: str = "axial", window: Window | No
     with corrupt_file_as_user_error(path):
         values = np.asarray(image.dataobj)
     intensities = to_unit_range(values, path, window).astype(np.float32)
-    return Volume(_reoriented(intensities, image.affine, plane), image, plane, dicom)
+    return Volume(path, _reorient(intensities, image.affine, plane), image, plane, dicom)
 
 
 def _read_dicom(files: Sequence[Path]) -> tuple[Sequence[Any], Any]:
     """The datasets, and highdicom's volume of their rescaled values."""
-    try:
-        import highdicom
-    except ImportError as error:
-        raise UserError(f"{files[0]}: volumes of DICOM require highdicom: pip install highdicom") from error
+    highdicom = optional_package("highdicom", f"{files[0]}: reading volumes of DICOM")
     with corrupt_file_as_user_error(files[0]):
         datasets = [highdicom.imread(file) for file in files]
     try:
@@ -76,23 +72,16 @@ def _read_dicom(files: Sequence[Path]) -> tuple[Sequence[Any], Any]:
 
 
 def _to_nibabel(volume: Any) -> Any:
-    try:
-        import nibabel
-    except ImportError as error:
-        raise UserError("results of volumes are NIfTI files, which require nibabel: pip install nibabel") from error
+    nibabel = optional_package("nibabel", "writing the results of volumes")
     lps_to_ras = np.diag([-1, -1, 1, 1])
     return nibabel.Nifti1Image(volume.array, lps_to_ras @ volume.affine)
 
 
-def _reoriented(values: Array, affine: Array, plane: str) -> Array:
+def _reorient(values: Array, affine: Array, plane: str, *, back: bool = False) -> Array:
+    """From the axes of a file to slices, rows and columns, or back."""
     import nibabel
 
-    here, there = _orientations(affine, plane)
-    return np.ascontiguousarray(nibabel.apply_orientation(values, nibabel.orientations.ornt_transform(here, there)))
-
-
-def _orientations(affine: Array, plane: str) -> tuple[Array, Array]:
-    """The orientations of a file's axes, and of slices, rows and columns."""
-    import nibabel
-
-    return nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(tuple(PLANES[plane]))
+    orientations = [nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(tuple(PLANES[plane]))]
+    source, target = reversed(orientations) if back else orientations
+    oriented = nibabel.apply_orientation(values, nibabel.orientations.ornt_transform(source, target))
+    return np.ascontiguousarray(oriented)

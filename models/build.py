@@ -8,12 +8,11 @@ from torch import nn
 
 from diffusion import Process
 from models.dino import EncoderConfig
-from utils.config import Config, abbreviate
+from utils.config import MAX_CHANNELS, MAX_CLASSES, Config, abbreviate
 from utils.errors import UserError
 from utils.modules import call, import_module
 
 NETWORKS = ("models.unet", "models.two_stage")
-MAX_CLASSES, MAX_CHANNELS = 256, 4096
 PROCESSES = ("diffusion.uniform", "diffusion.classifier")
 
 

@@ -55,12 +55,22 @@ def write_outputs(
             np.savez_compressed(file, samples=summary.samples.numpy(), probabilities=probabilities, entropy=entropy)
 
     write_atomically(folder / "samples.npz", write_arrays)
+    write_panel(folder, image, samples, classes)
+    areas = {**about, **summary.statistics(classes)}
+    write_areas(folder, areas)
+    return areas
+
+
+def write_panel(folder: Path, image: Tensor, samples: Samples, classes: ClassTable) -> None:
+    """Write panel.png. Raises UserError if that is not possible."""
     figure = panel(image, samples, classes)
     write_atomically(folder / "panel.png", lambda temporary: figure.savefig(temporary, format="png"))
     figure.clear()  # its parts refer to each other, and would stay in memory until the next garbage collection
-    areas = {**about, **summary.statistics(classes)}
+
+
+def write_areas(folder: Path, areas: dict[str, Any]) -> None:
+    """Write areas.json. Raises UserError if that is not possible."""
     write_text(folder / AREAS, json.dumps(areas, indent=2) + "\n")
-    return areas
 
 
 def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:

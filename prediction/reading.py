@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from checkpoints.preprocessing import Preprocessing
-from datasets.formats import Window, intensities, to_channels
+from datasets.formats import Values, Window, intensities, to_channels
 from utils.paths import expand_path
 
 
@@ -18,6 +18,12 @@ def read_image(path: str | Path, preprocessing: Preprocessing, window: Window | 
     image, too large, or does not fit the network.
     """
     path = path if isinstance(path, Path) else expand_path(path)
-    values = to_channels(intensities(path, window), preprocessing.image_channels, path)
+    return to_input(intensities(path, window), preprocessing, path)
+
+
+def to_input(values: Values, preprocessing: Preprocessing, path: Path) -> Tensor:
+    """Intensities in [0, 1] of a file (H x W x channels), scaled as in training: float32, 1 x channels x H x W. Raises
+    UserError for a number of channels that does not fit the network."""
+    values = to_channels(values, preprocessing.image_channels, path)
     pixels = torch.from_numpy(np.ascontiguousarray(values.astype(np.float32))).movedim(-1, 0)
     return preprocessing.normalisation.apply(pixels.contiguous())[None]

@@ -1,7 +1,6 @@
 """Prediction of volumes, slice by slice, and NIfTI files of the results."""
 
 import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.formats import to_channels
-from datasets.volumes import Volume
+from datasets.volumes import Array, Volume
 from diffusion import SamplingConfig
 from models import Samples
 from prediction.dicom_seg import write_segmentation
-from prediction.outputs import AREAS
-from prediction.panel import panel
+from prediction.outputs import write_areas, write_panel
+from prediction.reading import to_input
 from prediction.summary import Summary
 from prediction.trained import Trained
 from utils.noise import image_keys
-from utils.paths import write_atomically, write_text
+from utils.paths import write_atomically
 
 
 def sample_volume(
@@ -49,9 +47,8 @@ def sample_volume(
 
 
 def slice_image(volume: Volume, number: int, trained: Trained) -> Tensor:
-    """One slice, scaled as in training: 1 x channels x H x W."""
-    values = to_channels(volume.slices[number][..., None], trained.preprocessing.image_channels, Path("the volume"))
-    return trained.preprocessing.normalisation.apply(torch.from_numpy(values.astype(np.float32)).movedim(-1, 0))[None]
+    """One slice, scaled as in training: 1 x channels x H x W. Raises UserError as `to_input`."""
+    return to_input(volume.slices[number][..., None], trained.preprocessing, volume.path)
 
 
 def write_volume(
@@ -74,33 +71,30 @@ def write_volume(
         samples.labels.movedim(1, 0).reshape(num_samples, -1, width),
         samples.probabilities.movedim(1, 0).reshape(-1, depth * height, width),
     )
-    slices = {f"probability_{classes.file_name(label)}": stacked.probabilities[label] for label in classes.shown}
-    slices |= {"majority": stacked.majority(classes.void), "entropy": stacked.entropy}
-    for name, values in slices.items():
-        _write(folder / f"{name}.nii.gz", volume, [values.view(depth, height, width)])
+    entropy, majority = stacked.entropy, stacked.majority(classes.void)
+    maps = {f"probability_{classes.file_name(label)}": stacked.probabilities[label] for label in classes.shown}
+    maps |= {"majority": majority, "entropy": entropy}
+    on_grid = {name: volume.restore(values.view(depth, height, width).numpy()) for name, values in maps.items()}
+    on_grid["samples"] = np.stack([volume.restore(sample.numpy()) for sample in samples.labels.movedim(1, 0)], -1)
+    for name, values in on_grid.items():
+        _write(folder / f"{name}.nii.gz", volume, values)
     if volume.dicom is not None:
-        majority = volume.restore(slices["majority"].view(depth, height, width).numpy())
-        write_segmentation(folder / "majority.dcm", volume, majority, classes)
-    _write(folder / "samples.nii.gz", volume, list(samples.labels.movedim(1, 0)))
-    shown = int(stacked.entropy.view(depth, -1).sum(1).argmax())
+        write_segmentation(folder / "majority.dcm", volume, on_grid["majority"], classes)
+    shown = int(entropy.view(depth, -1).sum(1).argmax())
     one = Samples(*(part[shown, None] for part in samples))
-    figure = panel(slice_image(volume, shown, trained), one, classes)
-    write_atomically(folder / "panel.png", lambda temporary: figure.savefig(temporary, format="png"))
-    figure.clear()
+    write_panel(folder, slice_image(volume, shown, trained), one, classes)
     voxel = abs(float(np.linalg.det(volume.geometry.affine[:3, :3])))
     geometry = {"height": height, "slices": depth, "slice_of_panel": shown, "voxel_mm3": round(voxel, 6)}
     areas = {**about, **stacked.statistics(classes), **geometry}
-    write_text(folder / AREAS, json.dumps(areas, indent=2) + "\n")
+    write_areas(folder, areas)
     return areas
 
 
-def _write(path: Path, volume: Volume, channels: list[Tensor]) -> None:
+def _write(path: Path, volume: Volume, values: Array) -> None:
     import nibabel
 
-    restored = [volume.restore(channel.numpy()) for channel in channels]
-    data = restored[0] if len(restored) == 1 and path.name != "samples.nii.gz" else np.stack(restored, -1)
     header = volume.geometry.header.copy()
-    header.set_data_dtype(np.uint8 if data.dtype == np.uint8 else np.float32)
+    header.set_data_dtype(np.uint8 if values.dtype == np.uint8 else np.float32)
     header["cal_min"], header["cal_max"] = 0, 0
-    content = gzip.compress(nibabel.Nifti1Image(data, volume.geometry.affine, header).to_bytes(), 3, mtime=0)
+    content = gzip.compress(nibabel.Nifti1Image(values, volume.geometry.affine, header).to_bytes(), 3, mtime=0)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))

@@ -14,6 +14,9 @@ _REPR = reprlib.Repr()  # bounded, whatever the size of a value
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxdict = 4, 20, 20, 20
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
+MAX_CLASSES, MAX_CHANNELS = 256, 4096
+"""A class fits one byte; a file that claims more channels is damaged."""
+
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 BatchSize = Annotated[int, Field(ge=1, le=2**16)]

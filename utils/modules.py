@@ -36,6 +36,15 @@ def import_module(name: str, setting: str, examples: Collection[str]) -> ModuleT
         raise UserError(f"{setting}: {name!r} is not the dotted name of a module") from error
 
 
+def optional_package(name: str, needed_by: str) -> Any:
+    """The package `name`, which only some users need. Raises UserError with the command that installs it; `needed_by`
+    begins the message."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{needed_by} requires {name}: pip install {name}") from error
+
+
 def call(module: ModuleType, function: str, setting: str, /, *args: Any, **params: Any) -> Any:
     """Call `module.function(*args, **params)`; `setting` is the name of the setting that holds `params`. Raises
     UserError if the module lacks the function, or the function or its config class refuses the parameters."""
