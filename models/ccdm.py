@@ -65,13 +65,14 @@ class CCDM(nn.Module):
 
     Attributes:
         precision: torch.bfloat16 runs the network under autocast; loss, softmax and posterior stay in float32.
+        compiled: whether the network is compiled, for which all chunks of samples should have the same size.
     """
 
     def __init__(self, network: nn.Module, process: Process, encoder: Encoder | None = None) -> None:
         super().__init__()
         check_encoder(network, encoder)
         self.network, self.process, self.encoder = network, process, encoder
-        self.precision = torch.float32
+        self.precision, self.compiled = torch.float32, False
 
     @property
     def device(self) -> torch.device:
@@ -211,7 +212,7 @@ class CCDM(nn.Module):
             return SampleChunk(image_index, pairs % num_samples, last.x_s, last.probabilities[:, :num_classes])
 
         size = chunk_size(self.network, _size(images), images.device, max_batch_size, tile)
-        yield from run_in_chunks(run, torch.arange(len(sample_keys), device=images.device), size)
+        yield from run_in_chunks(run, torch.arange(len(sample_keys), device=images.device), size, self.compiled)
 
     @torch.no_grad()
     def trajectory(
@@ -244,7 +245,7 @@ class CCDM(nn.Module):
             grid = TileGrid.cover(_size(images), tile, self.side_multiple)
             if len(grid) > 1 or (self.encoder is not None and not grid.is_image):
                 size = chunk_size(self.network, grid.tile, images.device, max_batch_size, tile)
-                return TiledNetwork(self, self._encode, images, grid, size).denoiser
+                return TiledNetwork(self, self._encode, images, grid, size, self.compiled).denoiser
         features = self.features(images)
 
         def denoiser(image_index: Tensor) -> Denoiser:

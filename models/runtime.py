@@ -50,7 +50,8 @@ def apply_runtime_options(model: CCDM, options: RuntimeOptions) -> CCDM:
     model.precision = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
     if options.channels_last:
         model.network.to(memory_format=torch.channels_last)
-    if options.compile:
+    model.compiled = options.compile is True
+    if model.compiled:
         model.network.compile()
     return model
 

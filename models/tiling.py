@@ -156,12 +156,14 @@ class TiledNetwork:
         images: B x channels x H x W.
         grid: over such images.
         chunk_size: tiles per call of the network.
+        fill: whether all calls have the same number of tiles.
     """
 
     def __init__(
-        self, network: Network, features: Encoding | None, images: Tensor, grid: TileGrid, chunk_size: int
-    ) -> None:
-        self._network, self._grid, self._chunk_size = network, grid, chunk_size
+        self, network: Network, features: Encoding | None, images: Tensor, grid: TileGrid, chunk_size: int,
+        fill: bool = False,
+    ) -> None:  # fmt: skip
+        self._network, self._grid, self._chunk_size, self._fill = network, grid, chunk_size, fill
         self._images = grid.cut(images).flatten(0, 1)
         self._weights = grid.weights().to(images.device, at_least_float32(images).dtype)
         self._features: Tensor | None = None
@@ -185,7 +187,7 @@ class TiledNetwork:
                 features = None if self._features is None else self._features[tile]
                 return self._network(tiles[items], t[maps], self._images[tile], features)
 
-            for logits in run_in_chunks(compute, self._every(len(tiles)), self._chunk_size):
+            for logits in run_in_chunks(compute, self._every(len(tiles)), self._chunk_size, self._fill):
                 blend.add(logits)
             return blend.logits()
 

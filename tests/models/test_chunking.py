@@ -29,6 +29,22 @@ def test_chunks_have_the_requested_size_and_are_halved_until_they_fit(
     assert chunk_sizes(room, size) == expected
 
 
+def test_all_chunks_can_have_one_size() -> None:
+    sizes = []
+
+    def run(chunk: Tensor) -> Tensor:
+        sizes.append(len(chunk))
+        if len(chunk) > 4:
+            raise torch.OutOfMemoryError("no room")
+        return 10 * chunk
+
+    chunks = list(run_in_chunks(run, torch.arange(10), 8, fill=True))
+    assert torch.cat(chunks).tolist() == list(range(0, 100, 10))
+    assert sizes == [8, 4, 4, 4]
+    assert next(run_in_chunks(run, torch.arange(3), 4, fill=True)).tolist() == [0, 10, 20]
+    assert sizes[4:] == [3], "not more than there are items"
+
+
 def test_one_item_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         chunk_sizes(0, 4)

@@ -65,6 +65,20 @@ def test_compiled_network_computes_the_same() -> None:
     torch.testing.assert_close(logits_of(other), logits_of(plain), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("tile", [None, (8, 8)])
+def test_a_compiled_network_sees_batches_of_one_size_and_samples_the_same(tile: tuple[int, int] | None) -> None:
+    plain, other = tiny.model(), tiny.model()
+    images, sizes = torch.randn(3, 1, 16, 16), set()
+    other.network.register_forward_pre_hook(lambda network, inputs: sizes.add(len(inputs[0])))
+    other.compiled = True
+    samples = [
+        model.sample(images, 3, SamplingConfig(steps=2), max_batch_size=4, tile=tile) for model in (plain, other)
+    ]
+    assert sizes == {4}
+    assert torch.equal(samples[0].labels, samples[1].labels)
+    torch.testing.assert_close(samples[0].probabilities, samples[1].probabilities)
+
+
 def test_loss_and_reverse_step_compile_without_graph_breaks() -> None:
     """Traced without code generation, which would take long."""
     model, images, keys = tiny.model(), tiny.images(3), torch.arange(3)
