@@ -8,6 +8,7 @@ stop the run after the current step, with a checkpoint and status 75 (0 under to
 `load_from=auto` resumes it.
 """
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -161,21 +162,35 @@ def train_step(
     state: TrainState, batch: TrainingBatch, schedule: Schedule, class_weights: Tensor | None, settings: TrainSettings
 ) -> Tensor:
     """One step of the optimiser and of the average; returns the loss without waiting for the device."""
-    state.optimizer.param_groups[0]["lr"] = schedule.learning_rate(state.step)
+    state.set_learning_rate(schedule.learning_rate(state.step))
     torch.manual_seed(seed_from("dropout", settings.seed, state.step, rank()))
     state.model.train()
 
-    # Noise is a function of the keys, so of seed, epoch, image and draw; times may depend on the whole batch
-    device, batch_size, draws = state.model.device, settings.batch_size, torch.arange(settings.draws_per_image)
+    # Noise is a function of the keys, so of seed, epoch, image and draw
+    draws = torch.arange(settings.draws_per_image)
     keys = derive_key("training", settings.seed, batch.epochs, batch.indices)[:, None]
     keys = keys if len(draws) == 1 else derive_key(keys, draws)  # a single draw has the key of the image
     rater = (batch.rater[:, None] + draws) % batch.present.sum(1, keepdim=True)
-    images, labels, present, rater, keys = (
-        tensor.to(device, non_blocking=True) for tensor in (batch.images, batch.labels, batch.present, rater, keys)
+    step_key, number = derive_key("times", settings.seed, state.step), torch.tensor(state.step + 1)
+    arguments = (
+        tensor.to(state.model.device, non_blocking=True)
+        for tensor in (batch.images, batch.labels, batch.present, rater, keys, step_key, number)
     )
-    positions = torch.arange(len(draws) * batch_size, device=device).view(-1, batch_size)[:, shard()].T
-    step_key = derive_key("times", settings.seed, state.step).to(device)
-    times, weights = state.times.draw(keys, step_key, positions, batch_size * len(draws))
+    loss = state.cuda_graph.run(functools.partial(_optimise, state, settings), *arguments, class_weights)
+    state.step += 1
+    return loss
+
+
+def _optimise(
+    state: TrainState, settings: TrainSettings,
+    images: Tensor, labels: Tensor, present: Tensor, rater: Tensor, keys: Tensor, step_key: Tensor, number: Tensor,
+    class_weights: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """What a step computes on the device, from tensors alone; `number` counts the steps from 1."""
+    # Times may depend on the whole batch
+    device, size = state.model.device, settings.batch_size * settings.draws_per_image
+    positions = torch.arange(size, device=device).view(-1, settings.batch_size)[:, shard()].T
+    times, weights = state.times.draw(keys, step_key, positions, size)
     losses, loss = [], torch.zeros((), device=device)
     state.optimizer.zero_grad()
     parts = (x.chunk(settings.gradient_accumulation) for x in (images, labels, keys, times, present, rater, weights))
@@ -183,7 +198,7 @@ def train_step(
         part_losses = state.model.loss(
             images, labels, keys, class_weights, config=settings.loss, t=t, present=present, rater=rater
         )
-        part_loss = (weight * part_losses).sum() / (batch_size * len(draws))
+        part_loss = (weight * part_losses).sum() / size
         part_loss.backward()
         loss += part_loss.detach()
         losses.append(part_losses.detach())
@@ -192,12 +207,11 @@ def train_step(
     trained = [parameter for parameter in state.model.parameters() if parameter.grad is not None]
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
     all_reduce_sum([loss, *gradients])
-    norm = state.guard.inspect(state.optimizer, loss, gradients, state.step + 1)
+    norm = state.guard.inspect(state.optimizer, loss, gradients, number)
     if settings.optim.max_grad_norm is not None:
         clip_grads_with_norm_(trained, settings.optim.max_grad_norm, norm)
     state.optimizer.step()
     state.average.update(state.model, skip=state.guard.found_inf)
-    state.step += 1
     return loss
 
 

@@ -141,12 +141,13 @@ def training_step(workload: Workload, device: torch.device) -> tuple[Implementat
     hot, keys = baseline.one_hot(labels, workload.num_classes), torch.arange(len(labels), device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, fused=True)
     guard, average = NonFiniteGuard(device), ExponentialMovingAverage(model, _DECAY)
+    number = torch.ones((), dtype=torch.int64, device=device)
 
     def optimised() -> None:
         optimizer.zero_grad()
         total = model.loss(images, labels, keys).sum() / len(labels)
         total.backward()
-        guard.inspect(optimizer, total.detach(), [p.grad for p in model.parameters() if p.grad is not None], 1)
+        guard.inspect(optimizer, total.detach(), [p.grad for p in model.parameters() if p.grad is not None], number)
         optimizer.step()
         average.update(model, skip=guard.found_inf)
 

@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from diffusion.objective import LossConfig, training_loss, uniform_times
 from diffusion.process import Process
 from diffusion.samplers import Denoiser, SamplingConfig, Step, prior_sample, reverse_process
 from models.chunking import chunk_size, run_in_chunks
+from models.cuda_graph import CudaGraph
 from models.dino import Encoder, check_encoder
+from models.samples import SampleChunk, Samples
 from models.tiling import TiledNetwork, TileGrid
 from utils.errors import UserError
 from utils.noise import derive_key, image_keys
@@ -22,34 +24,6 @@ from utils.noise import derive_key, image_keys
 DEFAULT_SAMPLING, DEFAULT_LOSS = SamplingConfig(), LossConfig()
 
 TensorOrNone = TypeVar("TensorOrNone", Tensor, "Tensor | None")
-
-
-class Samples(NamedTuple):
-    """What `CCDM.sample` returns for B images with S samples each.
-
-    Attributes:
-        labels: the sampled label maps, uint8, B x S x H x W.
-        probabilities: class probabilities of the last step, averaged over the samples, float32, B x C x H x W.
-    """
-
-    labels: Tensor
-    probabilities: Tensor
-
-
-class SampleChunk(NamedTuple):
-    """M label maps that were sampled together.
-
-    Attributes:
-        image_index: the image of each, 0 .. B-1, int64, M.
-        sample_index: the position of each among the samples of its image, 0 .. S-1, int64, M.
-        labels: the label maps, uint8, M x H x W.
-        probabilities: class probabilities of the last step, M x C x H x W.
-    """
-
-    image_index: Tensor
-    sample_index: Tensor
-    labels: Tensor
-    probabilities: Tensor
 
 
 class CCDM(nn.Module):
@@ -65,14 +39,19 @@ class CCDM(nn.Module):
 
     Attributes:
         precision: torch.bfloat16 runs the network under autocast; loss, softmax and posterior stay in float32.
-        compiled: whether the network is compiled, for which all chunks of samples should have the same size.
+        fill_chunks: whether all chunks of samples get the same size, as compiled and recorded networks need.
+        cuda_graph: records calls of the network in sampling; see `models.runtime`.
     """
 
     def __init__(self, network: nn.Module, process: Process, encoder: Encoder | None = None) -> None:
         super().__init__()
         check_encoder(network, encoder)
         self.network, self.process, self.encoder = network, process, encoder
-        self.precision, self.compiled = torch.float32, False
+        self.precision, self.fill_chunks, self.cuda_graph = torch.float32, False, CudaGraph()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "CCDM":
+        self.cuda_graph = CudaGraph(self.cuda_graph.enabled)  # the weights may change their place in memory
+        return super()._apply(*args, **kwargs)
 
     @property
     def device(self) -> torch.device:
@@ -212,7 +191,7 @@ class CCDM(nn.Module):
             return SampleChunk(image_index, pairs % num_samples, last.x_s, last.probabilities[:, :num_classes])
 
         size = chunk_size(self.network, _size(images), images.device, max_batch_size, tile)
-        yield from run_in_chunks(run, torch.arange(len(sample_keys), device=images.device), size, self.compiled)
+        yield from run_in_chunks(run, torch.arange(len(sample_keys), device=images.device), size, self.fill_chunks)
 
     @torch.no_grad()
     def trajectory(
@@ -245,12 +224,12 @@ class CCDM(nn.Module):
             grid = TileGrid.cover(_size(images), tile, self.side_multiple)
             if len(grid) > 1 or (self.encoder is not None and not grid.is_image):
                 size = chunk_size(self.network, grid.tile, images.device, max_batch_size, tile)
-                return TiledNetwork(self, self._encode, images, grid, size, self.compiled).denoiser
+                return TiledNetwork(self, self._encode, images, grid, size, self.fill_chunks).denoiser
         features = self.features(images)
 
         def denoiser(image_index: Tensor) -> Denoiser:
             condition = images[image_index], None if features is None else features[image_index]
-            return lambda x_t, t: self(x_t, t, *condition)
+            return lambda x_t, t: self.cuda_graph.run(self, x_t, t, *condition)
 
         return denoiser
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.norm_silu import GroupNormSiLU
+
 NORM_GROUPS = 32
 _LONGEST_PERIOD = 10_000
 
@@ -47,27 +49,23 @@ class ResBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.scale_shift_norm = scale_shift_norm
-        self.in_layers = nn.Sequential(
-            nn.GroupNorm(NORM_GROUPS, in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        )
+        self.in_layers = nn.Sequential(*norm_silu(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1))
         self.emb_layers = nn.Sequential(
             nn.SiLU(), nn.Linear(embedding_channels, 2 * out_channels if scale_shift_norm else out_channels)
         )
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(NORM_GROUPS, out_channels),
-            nn.SiLU(),
+            *norm_silu(out_channels),
             nn.Dropout(dropout),
             zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
         )
         self.skip_connection = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h, time = self.in_layers(x), self.emb_layers(embedding)[:, :, None, None]
+        h, time = self.in_layers(x), self.emb_layers(embedding)
         if self.scale_shift_norm:
-            scale, shift = time.chunk(2, dim=1)
-            h = self.out_layers[1:](torch.addcmul(shift, self.out_layers[0](h), 1 + scale))
+            h = self.out_layers[1:](self.out_layers[0](h, *time.chunk(2, dim=1)))
         else:
-            h = self.out_layers(h + time)
+            h = self.out_layers(h + time[:, :, None, None])
         return self.skip_connection(x) + h
 
 
@@ -111,6 +109,11 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+def norm_silu(channels: int) -> tuple[nn.Module, nn.Module]:
+    """Normalisation and SiLU in one module, and one that does nothing: the names of parameters count both."""
+    return GroupNormSiLU(NORM_GROUPS, channels), nn.Identity()
 
 
 def zero_init(layer: Layer) -> Layer:

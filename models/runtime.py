@@ -8,6 +8,8 @@ import torch
 from pydantic import Field
 
 from models.ccdm import CCDM
+from models.cuda_graph import CudaGraph
+from models.norm_silu import GroupNormSiLU
 from utils.config import Config
 
 
@@ -17,7 +19,11 @@ class RuntimeOptions(Config):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network; auto: bfloat16 on CUDA devices that support it natively, float32 on CPUs"
     )
-    compile: Literal["auto"] | bool = Field("auto", description="torch.compile; auto: on CUDA")
+    compile: Literal["auto", "normalisation"] | bool = Field(
+        "auto",
+        description="torch.compile of the network, which takes minutes, or of its normalisation layers, which takes "
+        "seconds; auto: the latter on CUDA, nothing on CPUs",
+    )
     channels_last: Literal["auto"] | bool = Field(
         "auto", description="memory layout; auto: channels last, except for bfloat16 on CPUs"
     )
@@ -38,7 +44,7 @@ def resolve_auto(options: Options, device: torch.device) -> Options:
         precision = "bfloat16" if has_bfloat16 else "float32"
     choice = {
         "precision": precision,
-        "compile": on_cuda and _can_compile(),
+        "compile": "normalisation" if on_cuda and _can_compile() else False,
         "channels_last": on_cuda or precision == "float32",
     }
     requested = {name: getattr(options, name) for name in choice}
@@ -50,9 +56,13 @@ def apply_runtime_options(model: CCDM, options: RuntimeOptions) -> CCDM:
     model.precision = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
     if options.channels_last:
         model.network.to(memory_format=torch.channels_last)
-    model.compiled = options.compile is True
-    if model.compiled:
+    if options.compile is True:
         model.network.compile()
+    for module in model.network.modules():
+        if isinstance(module, GroupNormSiLU):
+            module.fused = options.compile == "normalisation"
+    on_cuda = model.device.type == "cuda"
+    model.fill_chunks, model.cuda_graph = on_cuda or options.compile is True, CudaGraph(on_cuda)
     return model
 
 

@@ -15,6 +15,7 @@ from models.layers import (
     ResBlock,
     TimedSequential,
     Upsample,
+    norm_silu,
     time_embedding,
     zero_init,
 )
@@ -152,8 +153,7 @@ class UNet(nn.Module):
         )
         self.output_blocks = self._build_up(channels, skips)
         self.out = nn.Sequential(
-            nn.GroupNorm(NORM_GROUPS, first),
-            nn.SiLU(),
+            *norm_silu(first),
             zero_init(nn.Conv2d(first, config.num_classes * config.patch_size**2, 3, padding=1)),
         )
 

@@ -38,8 +38,10 @@ class NonFiniteGuard:
         self._record = torch.zeros(3, dtype=torch.int64, device=device)  # number, first step, index of the quantity
         self.restore(NonFiniteSteps())
 
-    def inspect(self, optimizer: torch.optim.Optimizer, loss: Tensor, gradients: Sequence[Tensor], step: int) -> Tensor:
-        """Check the loss and the gradients of a step, and tell the optimiser whether to skip it.
+    def inspect(
+        self, optimizer: torch.optim.Optimizer, loss: Tensor, gradients: Sequence[Tensor], step: Tensor
+    ) -> Tensor:
+        """Check the loss and the gradients of a step (its number, a scalar), and tell the optimiser whether to skip it.
 
         Returns:
             The norm of all gradients together, a scalar on the device.

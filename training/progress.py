@@ -29,7 +29,7 @@ class Progress:
 
     def report(self, state: TrainState, losses: Sequence[Tensor]) -> None:
         """Report the losses of the steps since the last report."""
-        values, rate = torch.stack(list(losses)).tolist(), state.optimizer.param_groups[0]["lr"]
+        values, rate = torch.stack(list(losses)).tolist(), float(state.optimizer.param_groups[0]["lr"])
         loss = sum(values) / len(values)
         LOGGER.info(self.line(state.step, loss, rate))
         for message in self._spikes.check(values, state.step):

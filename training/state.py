@@ -9,12 +9,13 @@ import torch
 from checkpoints.files import save_checkpoint
 from checkpoints.weights import check_weights, load_weights
 from models import CCDM
+from models.cuda_graph import CudaGraph
 from training.ema import ExponentialMovingAverage
 from training.nonfinite import NonFiniteGuard, NonFiniteSteps
 from training.schedule import Schedule
 from training.settings import TrainSettings
 from training.time_sampling import TIME_SAMPLERS
-from utils.distributed import is_main
+from utils.distributed import is_main, world_size
 
 
 class TrainState:
@@ -30,6 +31,7 @@ class TrainState:
         step: optimiser steps done.
         validated: the step of the last validation.
         best: the best value of each validation metric.
+        cuda_graph: records the steps on a CUDA device.
     """
 
     def __init__(
@@ -38,19 +40,33 @@ class TrainState:
         self.model, self.description = model, description
         decay = settings.optim.weight_decay
         adam = torch.optim.AdamW if decay else torch.optim.Adam
-        self.optimizer = adam(model.parameters(), schedule.learning_rate(0), weight_decay=decay, fused=True)
+        on_cuda, rate = model.device.type == "cuda", schedule.learning_rate(0)
+        self.optimizer = adam(model.parameters(), rate, weight_decay=decay, fused=True, capturable=on_cuda)
+        if on_cuda:  # a number would be recorded with the step
+            self.optimizer.param_groups[0]["lr"] = torch.full((), rate, device=model.device)
+        self.cuda_graph = CudaGraph(on_cuda and world_size() == 1)
         self.average = ExponentialMovingAverage(model, schedule.ema_decay)
         self.guard = NonFiniteGuard(model.device)
         self.times = TIME_SAMPLERS[settings.time_sampling](model.process)
         self.step = self.validated = 0
         self.best: dict[str, float] = {}
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step."""
+        group = self.optimizer.param_groups[0]
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
     def state_dict(self) -> dict[str, Any]:
         """The state as plain data."""
+        optimizer = self.optimizer.state_dict()
+        (group,) = optimizer["param_groups"]
         return {
             "model": self.model.state_dict(),
             **self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer | {"param_groups": [group | {"lr": float(group["lr"])}]},
             "step": self.step,
             "validated": self.validated,
             "best": self.best,

@@ -25,7 +25,9 @@ def test_auto_uses_what_a_cuda_device_can_and_float32_on_cpus(able: bool, monkey
     monkeypatch.setattr("models.runtime.find_spec", lambda name: object() if able else None)
     monkeypatch.setattr("models.runtime.shutil.which", lambda name: f"/bin/{name}")
     precision = "bfloat16" if able else "float32"
-    assert resolve_auto(RuntimeOptions(), CUDA) == RuntimeOptions(precision=precision, compile=able, channels_last=True)
+    assert resolve_auto(RuntimeOptions(), CUDA) == RuntimeOptions(
+        precision=precision, compile="normalisation" if able else False, channels_last=True
+    )
     assert resolve_auto(RuntimeOptions(), CPU) == RuntimeOptions(precision="float32", compile=False, channels_last=True)
 
 
@@ -70,7 +72,7 @@ def test_a_compiled_network_sees_batches_of_one_size_and_samples_the_same(tile: 
     plain, other = tiny.model(), tiny.model()
     images, sizes = torch.randn(3, 1, 16, 16), set()
     other.network.register_forward_pre_hook(lambda network, inputs: sizes.add(len(inputs[0])))
-    other.compiled = True
+    other.fill_chunks = True
     samples = [
         model.sample(images, 3, SamplingConfig(steps=2), max_batch_size=4, tile=tile) for model in (plain, other)
     ]
