@@ -11,6 +11,7 @@ from models.ccdm import CCDM
 from models.cuda_graph import CudaGraph
 from models.norm_silu import GroupNormSiLU
 from utils.config import Config
+from utils.errors import UserError
 
 
 class RuntimeOptions(Config):
@@ -19,10 +20,10 @@ class RuntimeOptions(Config):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network; auto: bfloat16 on CUDA devices that support it natively, float32 on CPUs"
     )
-    compile: Literal["auto", "normalisation"] | bool = Field(
+    compile: Literal["auto", "cuda_graph"] | bool = Field(
         "auto",
-        description="torch.compile of the network, which takes minutes, or of its normalisation layers, which takes "
-        "seconds; auto: the latter on CUDA, nothing on CPUs",
+        description="true: torch.compile, which takes minutes; cuda_graph: kernels are recorded and replayed, with "
+        "compiled normalisation, which takes seconds (experimental); auto: true on CUDA",
     )
     channels_last: Literal["auto"] | bool = Field(
         "auto", description="memory layout; auto: channels last, except for bfloat16 on CPUs"
@@ -37,14 +38,19 @@ def resolve_auto(options: Options, device: torch.device) -> Options:
 
     The precision is float32 on every CPU, so that results agree between CPUs up to rounding. There, the backward pass
     of convolutions in bfloat16 is faster in PyTorch's default layout.
+
+    Raises:
+        UserError: for `compile: cuda_graph` on a machine that cannot do it.
     """
     on_cuda, precision = device.type == "cuda", options.precision
+    if options.compile == "cuda_graph" and not (on_cuda and _can_compile()):
+        raise UserError("compile: cuda_graph needs a CUDA device, Triton and a C compiler; use auto, true or false")
     if precision == "auto":
         has_bfloat16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bfloat16" if has_bfloat16 else "float32"
     choice = {
         "precision": precision,
-        "compile": "normalisation" if on_cuda and _can_compile() else False,
+        "compile": on_cuda and _can_compile(),
         "channels_last": on_cuda or precision == "float32",
     }
     requested = {name: getattr(options, name) for name in choice}
@@ -58,11 +64,11 @@ def apply_runtime_options(model: CCDM, options: RuntimeOptions) -> CCDM:
         model.network.to(memory_format=torch.channels_last)
     if options.compile is True:
         model.network.compile()
+    records = options.compile == "cuda_graph"
     for module in model.network.modules():
         if isinstance(module, GroupNormSiLU):
-            module.fused = options.compile == "normalisation"
-    on_cuda = model.device.type == "cuda"
-    model.fill_chunks, model.cuda_graph = on_cuda or options.compile is True, CudaGraph(on_cuda)
+            module.fused = records
+    model.fill_chunks, model.cuda_graph = options.compile is not False, CudaGraph(records)
     return model
 
 

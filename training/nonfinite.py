@@ -51,7 +51,7 @@ class NonFiniteGuard:
         skip = ~(loss_is_finite & norm.isfinite())
         number, first_step, quantity = self._record
         first = skip & (number == 0)
-        first_step.masked_fill_(first, step)
+        first_step.copy_(torch.where(first, step, first_step))
         quantity.copy_(torch.where(first, torch.where(loss_is_finite, 2, 1), quantity))
         number += skip
         self.found_inf.copy_(skip)

@@ -40,11 +40,11 @@ class TrainState:
         self.model, self.description = model, description
         decay = settings.optim.weight_decay
         adam = torch.optim.AdamW if decay else torch.optim.Adam
-        on_cuda, rate = model.device.type == "cuda", schedule.learning_rate(0)
-        self.optimizer = adam(model.parameters(), rate, weight_decay=decay, fused=True, capturable=on_cuda)
-        if on_cuda:  # a number would be recorded with the step
+        records, rate = settings.compile == "cuda_graph" and world_size() == 1, schedule.learning_rate(0)
+        self.optimizer = adam(model.parameters(), rate, weight_decay=decay, fused=True, capturable=records)
+        if records:  # a number would be recorded with the step
             self.optimizer.param_groups[0]["lr"] = torch.full((), rate, device=model.device)
-        self.cuda_graph = CudaGraph(on_cuda and world_size() == 1)
+        self.cuda_graph = CudaGraph(records)
         self.average = ExponentialMovingAverage(model, schedule.ema_decay)
         self.guard = NonFiniteGuard(model.device)
         self.times = TIME_SAMPLERS[settings.time_sampling](model.process)

@@ -8,6 +8,7 @@ from diffusion.samplers import draw
 from models import CCDM
 from models.runtime import RuntimeOptions, apply_runtime_options, resolve_auto
 from tests import tiny
+from utils.errors import UserError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PLAIN = RuntimeOptions(precision="float32", compile=False, channels_last=False)
@@ -25,10 +26,13 @@ def test_auto_uses_what_a_cuda_device_can_and_float32_on_cpus(able: bool, monkey
     monkeypatch.setattr("models.runtime.find_spec", lambda name: object() if able else None)
     monkeypatch.setattr("models.runtime.shutil.which", lambda name: f"/bin/{name}")
     precision = "bfloat16" if able else "float32"
-    assert resolve_auto(RuntimeOptions(), CUDA) == RuntimeOptions(
-        precision=precision, compile="normalisation" if able else False, channels_last=True
-    )
+    assert resolve_auto(RuntimeOptions(), CUDA) == RuntimeOptions(precision=precision, compile=able, channels_last=True)
     assert resolve_auto(RuntimeOptions(), CPU) == RuntimeOptions(precision="float32", compile=False, channels_last=True)
+
+
+def test_recording_needs_a_cuda_device() -> None:
+    with pytest.raises(UserError, match="cuda_graph needs a CUDA device"):
+        resolve_auto(RuntimeOptions(compile="cuda_graph"), CPU)
 
 
 def test_bfloat16_on_a_cpu_keeps_the_default_layout() -> None:
