@@ -38,11 +38,11 @@ class PixelwiseClassifier(Process):
 
     def q_log_prob(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
         """Zeros, B x A: x_1 does not tell label maps apart."""
-        return torch.zeros(x_0.shape[:2], dtype=torch.float64, device=x_0.device)
+        return torch.zeros(x_0.shape[:2], dtype=self.alpha_bar.dtype, device=x_0.device)
 
     def prior_kl(self) -> Tensor:
         """Zero: x_1 is the same under both distributions."""
-        return torch.zeros((), dtype=torch.float64, device=self.alpha_bar.device)
+        return torch.zeros((), dtype=self.alpha_bar.dtype, device=self.alpha_bar.device)
 
 
 def get_process(num_classes: int) -> PixelwiseClassifier:

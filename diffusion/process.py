@@ -1,6 +1,7 @@
 """The interface of a diffusion process over label maps: what samplers, loss and likelihood need to know of it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from utils.config import Config
+from utils.device import widest_float
 from utils.errors import UserError
 
 
@@ -29,6 +31,7 @@ class Process(nn.Module, ABC):
         config: the settings that checkpoints store, if the process has a config class.
         last_step: how a label map is obtained from the last step's probabilities: "argmax" or "draw".
         alpha_bar_cpu: the table in CPU memory, float64, so that a sampler builds its time grid without a device sync.
+        alpha_bar: the table on the device of the model, in float64 if the device has it.
     """
 
     alpha_bar: Tensor
@@ -44,6 +47,11 @@ class Process(nn.Module, ABC):
         self.time_steps = len(alpha_bar) - 1
         self.alpha_bar_cpu: NDArray[np.float64] = alpha_bar.double().numpy().copy()
         self.register_buffer("alpha_bar", torch.from_numpy(self.alpha_bar_cpu.copy()), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Process":
+        device = fn(torch.zeros(())).device
+        self.alpha_bar = torch.from_numpy(self.alpha_bar_cpu.copy()).to(widest_float(device))
+        return super()._apply(fn, recurse)
 
     @abstractmethod
     def sample_prior(self, keys: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -70,10 +78,10 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def prior_kl(self) -> Tensor:
-        """KL( q(x_T | x_0) || p(x_T) ) of one pixel, in nats: a float64 scalar."""
+        """KL( q(x_T | x_0) || p(x_T) ) of one pixel, in nats: a scalar in the dtype of `alpha_bar`."""
 
     def q_log_prob(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
-        """log q(x_t | x_0) up to a constant, for the label maps of A raters (B x A x H x W): float64, B x A."""
+        """log q(x_t | x_0) up to a constant, for the label maps of A raters (B x A x H x W): B x A."""
         raise UserError(f"{type(self).__name__} has no q_log_prob; choose loss.raters: one")
 
     def ddim_posterior(self, p_x_0: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float = 0.0) -> Tensor:

@@ -64,12 +64,12 @@ class UniformDiffusion(Process):
         return torch.where(uniform(derive_key(keys, "keep"), shape) < keep, x_0, redrawn)
 
     def q_posterior(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """q(x_s | x_t, x_0) for any s < t: B x C x H x W, float64, exact for any distance between the two times.
+        """q(x_s | x_t, x_0) for any s < t: B x C x H x W, exact for any distance between the two times.
 
         [a 1(k = x_t) + (1-a)/C] [abar_s 1(k = x_0) + (1-abar_s)/C] / [abar_t 1(x_t = x_0) + (1-abar_t)/C],
         with a = abar_t / abar_s.
         """
-        return self.p_posterior(self._is_class(x_0).double(), x_t, t, s)
+        return self.p_posterior(self._is_class(x_0).to(self.alpha_bar.dtype), x_t, t, s)
 
     def p_posterior(self, p_x_0: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """p(x_s | x_t) for any s < t, given the network's p(x_0 | x_t) (paper, Eq. 12): B x C x H x W, in its dtype.
@@ -113,7 +113,7 @@ class UniformDiffusion(Process):
         return kl[:, 0]
 
     def q_log_prob(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
-        """log q(x_t | x_0) of whole label maps up to a constant, for x_0 of A raters (B x A x H x W): float64, B x A.
+        """log q(x_t | x_0) of whole label maps up to a constant, for x_0 of A raters (B x A x H x W): B x A.
 
         It is n log( (1 + (C-1) abar_t) / (1 - abar_t) ), with n the number of pixels at which x_t equals x_0.
         """
@@ -128,14 +128,14 @@ class UniformDiffusion(Process):
         return logits + per_pixel(self._log_odds(t), logits.dtype) * self._is_class(x_t)
 
     def _log_odds(self, t: Tensor) -> Tensor:
-        """log of q(x_t = c | x_0 = c) / q(x_t = c | x_0 = k) for k != c: float64, B."""
+        """log of q(x_t = c | x_0 = c) / q(x_t = c | x_0 = k) for k != c: B."""
         abar = self.alpha_bar[t]
         return torch.log1p((self.num_classes - 1) * abar) - torch.log1p(-abar)
 
     def prior_kl(self) -> Tensor:
-        """KL( q(x_T | x_0) || uniform ) of one pixel, in nats, the same for every x_0: a float64 scalar."""
+        """KL( q(x_T | x_0) || uniform ) of one pixel, in nats, the same for every x_0: a scalar."""
         last = torch.tensor([self.time_steps], device=self.alpha_bar.device)
-        last_kernel = self.kernel(last, 0, torch.float64)
+        last_kernel = self.kernel(last, 0, self.alpha_bar.dtype)
         same, other, num_classes = last_kernel.same.squeeze(), last_kernel.other.squeeze(), self.num_classes
         return torch.xlogy(same, num_classes * same) + (num_classes - 1) * torch.xlogy(other, num_classes * other)
 

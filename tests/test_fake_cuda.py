@@ -19,6 +19,7 @@ from tests import tiny
 from training.schedule import Schedule
 from training.settings import TrainSettings
 from training.state import TrainState
+from utils.device import WITHOUT_FLOAT64, widest_float
 from utils.settings import load_settings_and_recipe
 
 CUDA = torch.device("cuda", 0)
@@ -37,15 +38,25 @@ class NoCopyToTheHost(TorchDispatchMode):
         name = function.overloadpacket.__name__.rstrip("_")
         if name in ("masked_fill", "index_fill"):
             assert not (isinstance(args[-1], Tensor) and args[-1].is_cuda), f"{function} reads its value"
-        sources = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        targets = {leaf.device.type for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
+        arguments, results = (
+            [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)] for tree in ((args, kwargs), result)
+        )
+        sources, targets = ({tensor.device.type for tensor in tensors} for tensors in (arguments, results))
         assert not ("cuda" in sources and "cpu" in targets), f"{function} copies from the device"
+        if widest_float(CUDA) != torch.float64:
+            doubles = [tensor for tensor in results if tensor.is_cuda and tensor.dtype == torch.float64]
+            assert not doubles, f"{function} returns float64"
         return result
 
 
-@pytest.fixture
-def model() -> Iterator[CCDM]:
-    """A model on the device, where reading a value raises, and so does an operation on tensors of two devices."""
+@pytest.fixture(params=[True, False], ids=["", "without float64"])
+def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CCDM]:
+    """A model on the device, where reading a value raises, and so does an operation on tensors of two devices.
+
+    Also on one that, like those of Apple, has no float64.
+    """
+    if not request.param:
+        monkeypatch.setattr("utils.device.WITHOUT_FLOAT64", WITHOUT_FLOAT64 | {"cuda"})
     real = tiny.model()
     with FakeTensorMode(allow_non_fake_inputs=True), NoCopyToTheHost():
         yield real.to(CUDA)
@@ -85,3 +96,9 @@ def test_samples(model: CCDM, sampling: dict[str, Any], tile: tuple[int, int] | 
     samples = model.sample(images, 3, SamplingConfig(steps=3, **sampling), max_batch_size=2, tile=tile)
     assert samples.labels.device == samples.probabilities.device == CUDA
     assert samples.labels.shape == (2, 3, 20, 16)
+
+
+def test_the_likelihood(model: CCDM) -> None:
+    labels = torch.zeros(2, 8, 8, dtype=torch.uint8, device=CUDA)
+    bits = model.bits_per_pixel(torch.zeros(2, 1, 8, 8, device=CUDA), labels)
+    assert (bits.shape, bits.device, bits.dtype) == ((2,), CUDA, widest_float(CUDA))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from checkpoints.weights import load_weights
 from models import CCDM
+from utils.device import widest_float
 
 
 class ExponentialMovingAverage:
@@ -30,14 +31,14 @@ class ExponentialMovingAverage:
     def __init__(self, model: CCDM, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
-        # On the device, as whether a step counts is only known there; float64 holds every integer up to 2^53.
+        # On the device, as whether a step counts is only known there; float32 holds every integer up to 2^24.
         device = next(model.parameters()).device
-        self._num_averaged = torch.zeros((), dtype=torch.float64, device=device)
+        self._num_averaged = torch.zeros((), dtype=widest_float(device), device=device)
 
     @torch.no_grad()
     def update(self, model: CCDM, skip: Tensor) -> None:
         """Include the current weights unless `skip`, a scalar on the device, is 1; does not wait for the device."""
-        keep = 1 - skip.double()
+        keep = 1 - skip.to(self._num_averaged.dtype)
         self._num_averaged += keep
         weight = keep * (1 - self.decay) / (1 - self.decay ** self._num_averaged.clamp(min=1))
         averages, weights = _parameters(self.model), _parameters(model)

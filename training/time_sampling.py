@@ -9,6 +9,7 @@ from torch import Tensor
 from checkpoints.weights import check_weights
 from diffusion.objective import uniform_times
 from diffusion.process import Process
+from utils.device import widest_float
 from utils.distributed import all_reduce_sum
 from utils.noise import derive_key, uniform
 
@@ -60,7 +61,7 @@ class StratifiedTimes(UniformTimes):
 
     @staticmethod
     def _strata(step_key: Tensor, positions: Tensor, batch_size: int) -> Tensor:
-        offset = uniform(derive_key(step_key, "t")[None], (1,))[0, 0].double()
+        offset = uniform(derive_key(step_key, "t")[None], (1,))[0, 0].to(widest_float(positions.device))
         return (offset + positions.to(offset.device) / batch_size) % 1
 
 
@@ -75,12 +76,12 @@ class ImportanceTimes(StratifiedTimes):
 
     def __init__(self, process: Process) -> None:
         super().__init__(process)
-        self.mean_square = torch.ones(process.time_steps, dtype=torch.float64, device=process.alpha_bar.device)
+        self.mean_square = torch.ones_like(process.alpha_bar[1:])
         self.seen = torch.zeros_like(self.mean_square)
 
     @property
     def probabilities(self) -> Tensor:
-        """p_t for t = 1 .. T: float64, T."""
+        """p_t for t = 1 .. T: T."""
         # times that have not been drawn count as the mean of the others
         known = self.seen > 0
         mean = (self.mean_square * known).sum() / known.sum().clamp(min=1)
@@ -96,7 +97,7 @@ class ImportanceTimes(StratifiedTimes):
 
     def update(self, t: Tensor, losses: Tensor) -> None:
         """See `UniformTimes.update`."""
-        index, squares = t.flatten() - 1, losses.flatten().double().square()
+        index, squares = t.flatten() - 1, losses.flatten().to(self.seen.dtype).square()
         count = torch.zeros_like(self.seen).index_add_(0, index, torch.ones_like(squares))
         mean = torch.zeros_like(self.seen).index_add_(0, index, squares)
         all_reduce_sum([count, mean])
