@@ -7,7 +7,7 @@ IMAGE       files, folders and patterns; PNG, JPEG, TIFF, BMP, WebP, GIF, NPY (H
 --steps N        steps of the sampler, 1 to the T of training (25, or T if that is less)
 --sampler NAME   ancestral or ddim
 --seed N         seed of the noise (0)
---device NAME    auto, cpu, cuda or cuda:N
+--device NAME    auto, cpu, cuda, cuda:N or mps
 --out FOLDER     folder of the results (./predictions); those of an image with the same name are replaced
 --window LOW HIGH  values of the files that become black and white, such as -1000 400 for CT in Hounsfield units
 --volumes        the DICOM files of a series, or the frames of one file, are the slices of a volume; NIfTI always is one

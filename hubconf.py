@@ -13,6 +13,6 @@ def lidc_small(device: str = "auto") -> Trained:
     """The small network for LIDC: lung nodules in CT slices of 128 x 128 pixels; see weights/lidc_small.md.
 
     Args:
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
     """
     return load_model(_WEIGHTS / "lidc_small.pt", device)

@@ -29,7 +29,7 @@ class EvalSettings(RuntimeOptions):
     seeds: Annotated[list[Seed], AsList] = Field(
         [0], min_length=1, description="of the noise; several: means over them"
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
 
     network: str | None = Field(None, description="module of your own network, to allow its import; `null`: built in")
     process: str | None = Field(None, description="module of your own process, to allow its import; `null`: built in")

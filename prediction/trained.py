@@ -36,7 +36,7 @@ def load_model(
 
     Args:
         path: the file, or a glob pattern, of whose matches the newest is used.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         weights: file with the weights of a frozen encoder; by default the one used in training.
         network: dotted name of the network's module, required if it is not part of this software: only modules that
             are named by the caller are imported.

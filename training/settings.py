@@ -36,7 +36,7 @@ class TrainSettings(RuntimeOptions):
         "network, unless load_from finds a checkpoint to resume",
     )
     seed: Seed = Field(0, description="seed of weights, order, augmentation and noise")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     deterministic: bool = Field(
         False,
         description="use deterministic algorithms, which can be slower; a resumed training then is identical to an "
