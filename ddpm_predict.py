@@ -20,7 +20,7 @@ IMAGE       files, folders and patterns; PNG, JPEG, TIFF, BMP, WebP, GIF, NPY (H
 Every image gets a folder with its samples, their mean probability, entropy and majority, the areas of the classes, and
 a panel that shows them at a glance; those of volumes are NIfTI files. `summary.csv` lists the areas of all images.
 Images that cannot be read, are too large for the memory, or whose results cannot be written are reported and skipped,
-and the exit status is then 1.
+and the exit status is then 1, or 2 if none is left.
 """
 
 import argparse
@@ -65,8 +65,8 @@ def main(argv: Sequence[str]) -> None:
     """Predict from the command line's arguments.
 
     Raises:
-        UserError: for whatever the user can fix.
-        SystemExit: with status 1 if images were skipped.
+        UserError: for whatever the user can fix, and if all images were skipped.
+        SystemExit: with status 1 if some were.
     """
     options = parse(argv)
     with os_errors_as_user_error("the prediction"):
@@ -109,6 +109,8 @@ def run(options: argparse.Namespace) -> int:
                 kept = [row for row in earlier if row[0] not in predicted]
                 write_text(folder / SUMMARY, summary_csv(kept + rows))
             bar.update(bar.total - (len(items) - number) * options.num_samples - bar.n)
+    if num_skipped == len(items):
+        raise UserError("no image could be predicted, for the reasons above")
     LOGGER.info("%d of %d images, results in %s", len(items) - num_skipped, len(items), folder)
     return num_skipped
 

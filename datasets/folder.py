@@ -146,7 +146,7 @@ def _find_items(root: Path, split: str) -> list[_Item]:
     if missing:
         expected = folder / "labels" / missing[0].name
         raise UserError(
-            f"{missing[0].image} has no label map, like {len(missing) - 1} other images of {split}; expected "
+            f"{missing[0].image} has no label map ({len(missing)} of the images of {split}); expected "
             f"{expected}.png or {expected}/<annotator>.png"
         )
     patients = {name.parts[0] for name in items if len(name.parts) > 1}

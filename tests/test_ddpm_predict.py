@@ -18,6 +18,7 @@ from diffusion import SamplingConfig
 from diffusion.classifier import get_process
 from models import CCDM
 from tests import tiny
+from utils.errors import UserError
 
 FILES = {"areas.json", "entropy.png", "majority.png", "panel.png", "probability_lesion.png", "samples", "samples.npz"}
 PREPROCESSING = {
@@ -96,6 +97,13 @@ def test_bad_image_is_skipped_and_sets_the_exit_status(
     assert ended.value.code == 1
     assert re.search(r"skipped: .*bad\.png", capsys.readouterr().out)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "a_x", "b_x", "large", "summary.csv"}
+
+
+def test_no_image_that_can_be_predicted_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    with pytest.raises(UserError, match="no image could be predicted"):
+        predict(checkpoint, tmp_path / "bad.png", out=tmp_path / "out")
+    assert not (tmp_path / "out" / "summary.csv").exists()
 
 
 def test_images_that_are_one_pixel_high_too_large_or_not_writable_do_not_end_the_others(
