@@ -135,8 +135,16 @@ def test_pictures_and_options_of_prediction(
     path.write_bytes(changed(whole_pictures[name], seed) if seed % 8 else whole_pictures[name])
     words = [word for option in options for word in option.split()]
     survives(
-        ddpm_predict.main,
+        predicted,
         [str(finished_run / "last.pt"), str(path), "--num-samples=1", "--steps=1", "--out=predicted", *words],
         bench,
     )
     shutil.rmtree(path.parent)
+
+
+def predicted(argv: Sequence[str]) -> None:
+    """Predict; skipping the image is allowed."""
+    try:
+        ddpm_predict.main(argv)
+    except SystemExit as ended:
+        assert ended.code == ddpm_predict.EXIT_SOME_SKIPPED
