@@ -49,6 +49,7 @@ class Process(nn.Module, ABC):
         self.register_buffer("alpha_bar", torch.from_numpy(self.alpha_bar_cpu.copy()), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Process":
+        # Moving a float64 table to a device without float64 fails, and one that was moved back has its precision again.
         device = fn(torch.zeros(())).device
         self.alpha_bar = torch.from_numpy(self.alpha_bar_cpu.copy()).to(widest_float(device))
         return super()._apply(fn, recurse)

@@ -211,7 +211,7 @@ class CCDM(nn.Module):
 
     @torch.no_grad()
     def bits_per_pixel(self, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
-        """The bound on -log2 p(label map | image) per pixel, float64 of shape B (T network calls)."""
+        """The bound on -log2 p(label map | image) per pixel, shape B (T network calls)."""
         images, labels = self._on_device(images), labels.to(self.device)
         keys, features = derive_key(seed, image_keys(images)), self.features(images)
         return bits_per_pixel(self.process, lambda x_t, t: self(x_t, t, images, features), labels, keys)

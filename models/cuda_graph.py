@@ -14,7 +14,7 @@ class CudaGraph:
     """Calls a function of tensors; on a CUDA device, its kernels are recorded and replayed.
 
     A step of training launches thousands of kernels, and launching them can take longer than running them. The function
-    must not wait for the device, and what it reads beside its arguments must keep its place in memory. It is recorded
+    must not wait for the device, and what else it reads must keep its place in memory. It is recorded
     when it was called `WARM_UP` times with tensors of the same shapes; other shapes run as usual.
 
     Args:

@@ -35,8 +35,8 @@ class GroupNormSiLU(nn.GroupNorm):
 class _NormSiLU(torch.autograd.Function):
     """silu(gain * normalised x + offset), with gain and offset for every image and channel.
 
-    PyTorch's own kernels read and write the activations three times as often: they compute in the layout N x C x H x W,
-    in float32 under autocast, and normalisation, affine map and SiLU each on their own.
+    PyTorch's own kernels pass over memory more often: they compute in the layout N x C x H x W, in float32 under
+    autocast, and normalisation, affine map and SiLU each on their own.
     """
 
     @staticmethod

@@ -81,7 +81,7 @@ class ImportanceTimes(StratifiedTimes):
 
     @property
     def probabilities(self) -> Tensor:
-        """p_t for t = 1 .. T: T."""
+        """p_t for t = 1 .. T, shape T."""
         # times that have not been drawn count as the mean of the others
         known = self.seen > 0
         mean = (self.mean_square * known).sum() / known.sum().clamp(min=1)
