@@ -23,10 +23,7 @@ def run_forked(number: int, work: Callable[[], object]) -> list[int | None]:
         work()
 
     processes = [start_forked(lambda rank=rank: join_and_work(rank)) for rank in range(number)]
-    for process in processes:
-        process.join(timeout=300)
-        process.kill()
-    return [process.exitcode for process in processes]
+    return [exit_status(process) for process in processes]
 
 
 def start_forked(work: Callable[[], object]) -> BaseProcess:
@@ -39,3 +36,11 @@ def start_forked(work: Callable[[], object]) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(target=work_in_one_thread)
     process.start()
     return process
+
+
+def exit_status(process: BaseProcess) -> int | None:
+    """Wait for the end of a run; one that hangs is killed, since the tests would wait for it at their end."""
+    process.join(timeout=300)
+    process.kill()
+    process.join()
+    return process.exitcode

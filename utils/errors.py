@@ -1,6 +1,7 @@
 """`UserError`, the exception for what the user can fix, and context managers that turn other errors into it."""
 
 import contextlib
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -66,7 +67,8 @@ def os_errors_as_user_error(what: object) -> Iterator[None]:
 def run_script(main: Callable[[Sequence[str]], None], manual: str | None) -> None:
     """Run a script's `main(argv)`; a `UserError` ends it with its message on stderr and exit status 2.
 
-    `--help` prints the manual, which is the script's docstring.
+    `--help` prints the manual, which is the script's docstring. Data loading processes that are left are killed: they
+    ignore the signal with which Python would end them, and Python would wait for them for ever.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(manual)
@@ -76,6 +78,10 @@ def run_script(main: Callable[[Sequence[str]], None], manual: str | None) -> Non
     except UserError as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    finally:
+        for process in multiprocessing.active_children():
+            if process.daemon:
+                process.kill()
 
 
 def _machine_error(error: Exception) -> str | None:

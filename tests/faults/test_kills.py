@@ -13,7 +13,7 @@ import pytest
 import ddpm_train
 from checkpoints.files import load_checkpoint
 from tests.faults.conftest import LONG, STEPS, Trial, wait_for
-from tests.processes import run_forked, start_forked
+from tests.processes import exit_status, run_forked, start_forked
 from training.signals import EXIT_PREEMPTED
 from training.validation import Validation
 from utils.errors import EXIT_USER_ERROR
@@ -51,8 +51,7 @@ def test_signal_saves_the_current_step(trial: Trial, number: signal.Signals) -> 
     os.kill(process.pid, number)
     time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)  # torchrun and SLURM may both forward it
-    process.join(timeout=180)
-    assert process.exitcode == EXIT_PREEMPTED
+    assert exit_status(process) == EXIT_PREEMPTED
     assert 17 <= trial.saved_step() < STEPS
     assert "stopped after step" in (trial.folder / "log.txt").read_text().splitlines()[-1]
     trial.finish()
@@ -64,8 +63,7 @@ def test_signal_to_the_process_group_spares_the_loading_processes(trial: Trial) 
     wait_for(trial.folder / "best_ged.pt")
     assert process.pid is not None
     os.killpg(process.pid, signal.SIGTERM)
-    process.join(timeout=180)
-    assert process.exitcode == EXIT_PREEMPTED
+    assert exit_status(process) == EXIT_PREEMPTED
     assert 17 <= trial.saved_step() < STEPS
     trial.finish()
 
@@ -130,6 +128,5 @@ def test_death_of_a_data_loading_process_ends_the_run_with_a_message(trial: Tria
     loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(loaders) == 2
     os.kill(int(loaders[0]), signal.SIGKILL)
-    process.join(timeout=180)
-    assert process.exitcode == EXIT_USER_ERROR
+    assert exit_status(process) == EXIT_USER_ERROR
     trial.finish()

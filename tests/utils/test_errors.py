@@ -1,9 +1,12 @@
 """What becomes a `UserError` and its message, and what stays the exception it is."""
 
 import errno
+import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,27 @@ def test_user_error_is_printed_and_sets_the_exit_status(capsys: pytest.CaptureFi
     assert capsys.readouterr() == ("", "error: there is no \\x1b[31m\\udce9\n")
     with pytest.raises(ZeroDivisionError):
         run_script(lambda argv: raise_(ZeroDivisionError()), None)
+
+
+def test_data_loading_processes_do_not_outlive_the_script() -> None:
+    fork, ignores = multiprocessing.get_context("fork"), multiprocessing.get_context("fork").Event()
+
+    def load() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ignores.set()
+        time.sleep(60)
+
+    loader = fork.Process(target=load, daemon=True)
+
+    def main(_: Sequence[str]) -> None:
+        loader.start()
+        assert ignores.wait(30)
+        raise UserError("the data cannot be read")
+
+    with pytest.raises(SystemExit):
+        run_script(main, None)
+    loader.join(timeout=30)
+    assert loader.exitcode == -signal.SIGKILL
 
 
 def test_script_receives_its_arguments_and_help_prints_the_manual(
