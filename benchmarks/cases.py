@@ -17,6 +17,7 @@ from diffusion.uniform import get_process
 from metrics import PairwiseOverlap, ged_from, hm_iou_from
 from models import CCDM, DinoEncoder, EncoderConfig, FeatureCondition, FrozenEncoder, UNet, UNetConfig
 from models.runtime import RuntimeOptions, apply_runtime_options, resolve_auto
+from models.two_stage import TwoStage, TwoStageConfig
 from training.ema import ExponentialMovingAverage
 from training.nonfinite import NonFiniteGuard
 
@@ -25,7 +26,7 @@ from training.nonfinite import NonFiniteGuard
 class Workload:
     """A problem size: image size, images per batch, samples per image for the metrics, network and encoder."""
 
-    network: UNetConfig
+    network: UNetConfig | TwoStageConfig
     height: int
     width: int
     batch_size: int
@@ -45,7 +46,8 @@ class Workload:
     def model(self, device: torch.device) -> CCDM:
         """A model with random weights (no layer is zero) and the runtime options of `auto`."""
         torch.manual_seed(0)
-        network, encoder = UNet(self.network), DinoEncoder(self.encoder) if self.encoder else None
+        network = UNet(self.network) if isinstance(self.network, UNetConfig) else TwoStage(self.network)
+        encoder = DinoEncoder(self.encoder) if self.encoder else None
         for parameter in (*network.parameters(), *(encoder.parameters() if encoder else ())):
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.02)

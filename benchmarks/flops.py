@@ -11,9 +11,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.cases import WORKLOADS, Workload
 from benchmarks.measure import peak_memory
 from diffusion.samplers import DEFAULT_STEPS
+from models.two_stage import TwoStageConfig
 
 NUM_SAMPLES = 16
 CPU = torch.device("cpu")
+
+_ENCODER = {"patch_size": 2, "channel_mult": (1, 2, 2, 4), "attention_resolutions": (16,)}
+_DENOISER = {"patch_size": 4, "channel_mult": (1, 2), "attention_resolutions": (8,)}
+_STAGE = {"num_res_blocks": 1, "scale_shift_norm": True}
+_TWO_STAGES = TwoStageConfig(num_classes=2, feature_channels=16, encoder=_STAGE | _ENCODER, denoiser=_STAGE | _DENOISER)
+
+NETWORKS = WORKLOADS | {"lidc-two-stages": Workload(_TWO_STAGES, 128, 128, batch_size=4, num_samples=100)}
+"""The networks of the benchmarks, and one that has no baseline to compare with."""
 
 
 class Cost(NamedTuple):
@@ -34,14 +43,14 @@ class Cost(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flops", description="Cost of the networks")
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}; all by default")
-    names = parser.parse_args(argv).workloads or list(WORKLOADS)
-    if unknown := [name for name in names if name not in WORKLOADS]:
-        parser.error(f"no workload {unknown[0]}; choose from: {', '.join(WORKLOADS)}")
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(NETWORKS)}; all by default")
+    names = parser.parse_args(argv).workloads or list(NETWORKS)
+    if unknown := [name for name in names if name not in NETWORKS]:
+        parser.error(f"no workload {unknown[0]}; choose from: {', '.join(NETWORKS)}")
     print("| network | image | parameters | GFLOP per call | per training image | per 16 samples | training memory |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in names:
-        workload, cost = WORKLOADS[name], cost_of(WORKLOADS[name])
+        workload, cost = NETWORKS[name], cost_of(NETWORKS[name])
         giga = " | ".join(_giga(value) for value in (cost.call, cost.training, cost.sampling))
         memory = "-" if cost.memory is None else f"{cost.memory / 2**20:.0f} MiB"
         size = f"{workload.height} x {workload.width}"

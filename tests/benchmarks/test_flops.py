@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.cases import WORKLOADS, Workload
-from benchmarks.flops import cost_of, main
+from benchmarks.flops import NETWORKS, cost_of, main
 from diffusion.samplers import DEFAULT_STEPS
 from models import UNet, UNetConfig
 
@@ -34,6 +34,13 @@ def test_small_network_costs_a_fraction_of_the_paper_s() -> None:
     assert paper.call / 1e9 == pytest.approx(13.5, abs=0.1)
     assert small.call < 2.5e9
     assert paper.call > 10 * small.call
+
+
+def test_encoder_of_two_stages_counts_once_for_all_samples_and_steps() -> None:
+    cost = cost_of(NETWORKS["lidc-two-stages"])
+    encoder = cost.sampling - 16 * DEFAULT_STEPS * cost.call
+    assert 0 < cost.call < encoder
+    assert cost.training == pytest.approx(3 * (encoder + cost.call), rel=0.1)
 
 
 def test_table_has_a_line_for_each_network(capsys: pytest.CaptureFixture[str]) -> None:
