@@ -51,6 +51,8 @@ MAX_SAMPLES = 10_000
 DEFAULT_TILE = (256, 256)
 """For checkpoints that do not store the size of the training images."""
 
+_BAR = "sampling: {percentage:3.0f}%|{bar}| {n:.1f}/{total} samples [{elapsed}<{remaining}]"
+
 
 class Job(NamedTuple):
     """How all images of a run are predicted."""
@@ -93,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     job = Job(trained, options, sampling, tile)
     items = group_volumes(paths, options.volumes)
     num_skipped, total = 0, len(items) * options.num_samples
-    with FolderLock(folder), tqdm(desc="sampling", total=total, unit="sample", dynamic_ncols=True) as bar:
+    with FolderLock(folder), tqdm(total=total, bar_format=_BAR, dynamic_ncols=True) as bar:
         names = output_names([item.path for item in items], reserved=[SUMMARY, ".lock"])
         earlier = read_summary(folder / SUMMARY)
         for number, (item, name) in enumerate(zip(items, names, strict=True), start=1):

@@ -16,6 +16,7 @@ from diffusion.samplers import Denoiser, SamplingConfig, Step, prior_sample, rev
 from models.chunking import chunk_size, run_in_chunks
 from models.cuda_graph import CudaGraph
 from models.dino import Encoder, check_encoder
+from models.progress import Progress
 from models.samples import SampleChunk, Samples
 from models.tiling import TiledNetwork, TileGrid
 from utils.errors import UserError
@@ -129,7 +130,7 @@ class CCDM(nn.Module):
         max_batch_size: int | None = None,
         tile: tuple[int, int] | None = None,
         keys: Tensor | None = None,
-        progress: Callable[[int], object] | None = None,
+        progress: Callable[[float], object] | None = None,
     ) -> Samples:
         """Sample label maps from p(label map | image).
 
@@ -146,7 +147,7 @@ class CCDM(nn.Module):
             tile: height and width of the overlapping tiles in which the network processes larger images (see
                 `models.tiling`); with features, tiles also allow images of any size.
             keys: int64 of shape B that replace the digests of the images.
-            progress: called with the number of label maps finished since the last call.
+            progress: called with the label maps finished since the last call, a fraction, at every call of the network.
 
         Raises:
             UserError: for more steps than the process has, impossible numbers, or images of the wrong shape.
@@ -156,12 +157,11 @@ class CCDM(nn.Module):
         labels = torch.empty((len(images), num_samples, *_size(images)), dtype=torch.uint8, device=images.device)
         total = torch.zeros((len(images), self.process.num_classes, *_size(images)), device=images.device)
         for chunk in self.iter_samples(
-            images, num_samples, sampling, seed, max_batch_size=max_batch_size, tile=tile, keys=keys
-        ):
+            images, num_samples, sampling, seed,
+            max_batch_size=max_batch_size, tile=tile, keys=keys, progress=progress,
+        ):  # fmt: skip
             labels[chunk.image_index, chunk.sample_index] = chunk.labels
             total.index_add_(0, chunk.image_index, chunk.probabilities.to(total.dtype))
-            if progress is not None:
-                progress(len(chunk.labels))
         return Samples(labels, total / num_samples)
 
     @torch.no_grad()
@@ -175,11 +175,14 @@ class CCDM(nn.Module):
         max_batch_size: int | None = None,
         tile: tuple[int, int] | None = None,
         keys: Tensor | None = None,
+        progress: Callable[[float], object] | None = None,
     ) -> Iterator[SampleChunk]:
         """Yield the samples of `sample` in chunks, with the probabilities of every sample; arguments as there."""
         _check_numbers(num_samples=num_samples, max_batch_size=max_batch_size)
         images, sampling = self._on_device(images), sampling.resolve(self.process)
-        denoiser_of = self._denoisers(images, tile, max_batch_size)
+        assert sampling.steps is not None
+        watched = Progress(progress, sampling.steps)
+        denoiser_of = self._denoisers(images, tile, max_batch_size, watched)
         sample_keys = self._sample_keys(images, num_samples, seed, keys).flatten()
         num_classes = self.process.num_classes
 
@@ -191,7 +194,10 @@ class CCDM(nn.Module):
             return SampleChunk(image_index, pairs % num_samples, last.x_s, last.probabilities[:, :num_classes])
 
         size = chunk_size(self.network, _size(images), images.device, max_batch_size, tile)
-        yield from run_in_chunks(run, torch.arange(len(sample_keys), device=images.device), size, self.fill_chunks)
+        pairs = torch.arange(len(sample_keys), device=images.device)
+        for chunk in run_in_chunks(run, pairs, size, self.fill_chunks):
+            watched.finish(len(chunk.labels))
+            yield chunk
 
     @torch.no_grad()
     def trajectory(
@@ -204,7 +210,9 @@ class CCDM(nn.Module):
         """
         images = self._on_device(images)
         keys = self._sample_keys(images, 1, seed, None)[:, 0]
-        denoiser = self._denoisers(images, None, None)(torch.arange(len(images), device=images.device))
+        denoiser = self._denoisers(images, None, None, Progress(None, 1))(
+            torch.arange(len(images), device=images.device)
+        )
         yield self.process.time_steps, prior_sample(self.process, keys, _size(images))
         for step in reverse_process(self.process, denoiser, keys, _size(images), sampling):
             yield step.s, step.x_s
@@ -217,19 +225,25 @@ class CCDM(nn.Module):
         return bits_per_pixel(self.process, lambda x_t, t: self(x_t, t, images, features), labels, keys)
 
     def _denoisers(
-        self, images: Tensor, tile: tuple[int, int] | None, max_batch_size: int | None
+        self, images: Tensor, tile: tuple[int, int] | None, max_batch_size: int | None, progress: Progress
     ) -> Callable[[Tensor], Denoiser]:
         """A function that binds the images with some indices to the network, in tiles if requested."""
         if tile is not None:
             grid = TileGrid.cover(_size(images), tile, self.side_multiple)
             if len(grid) > 1 or (self.encoder is not None and not grid.is_image):
                 size = chunk_size(self.network, grid.tile, images.device, max_batch_size, tile)
-                return TiledNetwork(self, self._encode, images, grid, size, self.fill_chunks).denoiser
+                return TiledNetwork(self, self._encode, images, grid, size, progress, self.fill_chunks).denoiser
         features = self.features(images)
 
         def denoiser(image_index: Tensor) -> Denoiser:
             condition = images[image_index], None if features is None else features[image_index]
-            return lambda x_t, t: self.cuda_graph.run(self, x_t, t, *condition)
+
+            def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+                logits = self.cuda_graph.run(self, x_t, t, *condition)
+                progress.advance(len(x_t))
+                return logits
+
+            return denoise
 
         return denoiser
 

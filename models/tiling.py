@@ -21,6 +21,7 @@ from torch import Tensor
 from diffusion.process import at_least_float32
 from diffusion.samplers import Denoiser
 from models.chunking import run_in_chunks
+from models.progress import Progress
 from utils.errors import UserError
 
 Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -156,14 +157,16 @@ class TiledNetwork:
         images: B x channels x H x W.
         grid: over such images.
         chunk_size: tiles per call of the network.
+        progress: moves with every call.
         fill: whether all calls have the same number of tiles.
     """
 
     def __init__(
         self, network: Network, features: Encoding | None, images: Tensor, grid: TileGrid, chunk_size: int,
-        fill: bool = False,
+        progress: Progress, fill: bool = False,
     ) -> None:  # fmt: skip
         self._network, self._grid, self._chunk_size, self._fill = network, grid, chunk_size, fill
+        self._progress = progress
         self._images = grid.cut(images).flatten(0, 1)
         self._weights = grid.weights().to(images.device, at_least_float32(images).dtype)
         self._features: Tensor | None = None
@@ -189,6 +192,7 @@ class TiledNetwork:
 
             for logits in run_in_chunks(compute, self._every(len(tiles)), self._chunk_size, self._fill):
                 blend.add(logits)
+                self._progress.advance(len(logits) / len(self._grid))
             return blend.logits()
 
         return denoise

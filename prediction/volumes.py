@@ -29,12 +29,12 @@ def sample_volume(
     seed: int,
     *,
     tile: tuple[int, int],
-    progress: Callable[[int], object],
+    progress: Callable[[float], object],
 ) -> Samples:
     """Sample label maps of every slice: labels D x S x H x W and probabilities D x C x H x W, on the CPU.
 
     Sample k has the same noise in all slices, so that it differs less between neighbours than independent ones would.
-    `progress` is called with the number of label maps of slices finished since the last call.
+    `progress` is called with the label maps of slices finished since the last call, a fraction.
     """
     key, drawn = image_keys(torch.from_numpy(volume.slices)[None]), []
     for number in range(len(volume.slices)):

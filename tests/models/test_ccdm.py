@@ -98,17 +98,26 @@ def test_keys_replace_the_digests_of_the_images() -> None:
 
 @pytest.mark.parametrize("max_batch_size", [1, 4, 64])
 def test_chunks_contain_every_sample_once_with_its_probabilities(max_batch_size: int) -> None:
-    model, images, finished = tiny.model(num_classes=3), tiny.images(2), []
-    whole = model.sample(images, 3, FOUR_STEPS, max_batch_size=max_batch_size, progress=finished.append)
+    model, images = tiny.model(num_classes=3), tiny.images(2)
+    whole = model.sample(images, 3, FOUR_STEPS, max_batch_size=max_batch_size)
     chunks = list(model.iter_samples(images, 3, FOUR_STEPS, max_batch_size=max_batch_size))
-    assert finished == [len(chunk.labels) for chunk in chunks]
-    assert max(finished) <= max_batch_size
+    assert max(len(chunk.labels) for chunk in chunks) <= max_batch_size
     image_index, sample_index, labels, probabilities = (torch.cat(part) for part in zip(*chunks, strict=True))
     assert (3 * image_index + sample_index).tolist() == list(range(6))
     assert torch.equal(labels.view_as(whole.labels), whole.labels)
     assert torch.equal(probabilities.argmax(1).to(torch.uint8), labels)
     torch.testing.assert_close(whole.probabilities, probabilities.unflatten(0, (2, 3)).mean(1))
     torch.testing.assert_close(whole.probabilities.sum(1), torch.ones(2, tiny.SIDE, tiny.SIDE))
+
+
+@pytest.mark.parametrize(("tile", "calls"), [(None, 2), ((tiny.SIDE // 2, tiny.SIDE), 6)])
+def test_progress_moves_with_every_call_of_the_network(tile: tuple[int, int] | None, calls: int) -> None:
+    model, moves = tiny.model(), list[float]()
+    model.fill_chunks = True  # the second chunk has one label map, and another only to fill it
+    model.sample(tiny.images(1), 3, FOUR_STEPS, max_batch_size=2, tile=tile, progress=moves.append)
+    assert len([move for move in moves if move > 0]) == 4 * calls
+    assert max(moves) <= 2 / 4
+    assert sum(moves) == pytest.approx(3)
 
 
 def test_trajectory_goes_from_noise_to_the_sample() -> None:
