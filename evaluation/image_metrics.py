@@ -196,6 +196,19 @@ _METRICS = [
         "area_crps", "CRPS of the area, %", lambda c: metrics.area_crps(*c.maps), -1, variant=True,
         definition="continuous ranked probability score of the areas, in percent of the image",
     ),
+    Metric(
+        "coverage", "Coverage", lambda c: metrics.coverage_from(c.pairs), 1, by_num_samples=True, variant=True,
+        definition="share of the annotators with whom a sample has an IoU of at least 0.5",
+    ),
+    Metric(
+        "combined_sensitivity", "S_c", lambda c: metrics.combined_sensitivity(*c.maps), 1, variant=True,
+        definition="sensitivity of the union of all samples to the union of all annotations (CIMD)",
+    ),
+    Metric(
+        "diversity_agreement", "D_a", _of_several(lambda c: metrics.diversity_agreement_from(c.dice_pairs)), 1,
+        variant=True, definition="agreement of the smallest and the largest distance, 1 - Dice, of two annotators and "
+        "of two samples; with S_c and Dice_max the parts of the CI score of CIMD",
+    ),
     Metric("bits_per_pixel", "Bits per pixel, upper bound", lambda c: None, -1),  # this and the next: see evaluate.py
     Metric("seconds", "Seconds per image", lambda c: None, -1, has_interval=False, decimals=3, task=None),
     Metric(

@@ -102,19 +102,23 @@ def over_all_samples(contents: Contents) -> Table:
     """The metrics that are computed once, from all samples: a row per metric, a column per predictor."""
     results = of_kind(contents, "model", "baseline")
     names = [name for name in _metrics(results, by_num_samples=False) if name != "diversity_labels"]
-    return _by_metric("Metrics of all samples", results, [name for name in names if not METRICS[name].variant])
+    return _by_metric("Metrics of all samples", results, [(name, None) for name in names])
 
 
 def variants(contents: Contents) -> Table:
-    """The metrics that other papers define in another way, likewise."""
+    """The metrics that other papers define in another way, likewise; a row per number of samples if it matters."""
     results = of_kind(contents, "model", "baseline")
-    names = [name for name in _metrics(results, by_num_samples=False) if METRICS[name].variant]
-    return _by_metric("Metrics as other papers define them", results, names)
+    names = _metrics(results, by_num_samples=False, variant=True)
+    counted = _metrics(results, by_num_samples=True, variant=True)
+    columns = [(name, n) for name in counted for n in headline(contents)["num_samples"]]
+    return _by_metric("Metrics as other papers define them", results, [*((name, None) for name in names), *columns])
 
 
-def _by_metric(caption: str, results: Sequence[Contents], names: Sequence[str]) -> Table:
-    rows = {METRICS[name].title: [result_cell(result, name) for result in results] for name in names}
-    groups = [Group(name, "", [cells]) for name, cells in rows.items()]
+def _by_metric(caption: str, results: Sequence[Contents], columns: Sequence[tuple[str, int | None]]) -> Table:
+    groups = []
+    for name, n in columns:
+        cells = [result_cell(result, name, n) for result in results]
+        groups.append(Group(METRICS[name].title + ("" if n is None else f", n = {n}"), "", [cells]))
     return Table(caption, ["Metric", *(result["name"] for result in results)], groups)
 
 
@@ -223,9 +227,10 @@ def _csv(columns: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
     return csv_text([columns, *([line.get(name) for name in columns] for line in lines)])
 
 
-def _metrics(results: Sequence[Contents], *, by_num_samples: bool) -> list[str]:
+def _metrics(results: Sequence[Contents], *, by_num_samples: bool, variant: bool = False) -> list[str]:
     names = dict.fromkeys(row["metric"] for result in results for row in result["metrics"])
-    return [name for name in names if METRICS[name].by_num_samples == by_num_samples]
+    wanted = (by_num_samples, variant)
+    return [name for name in names if (METRICS[name].by_num_samples, METRICS[name].variant) == wanted]
 
 
 def _confusion(contents: Contents) -> NDArray[Any]:

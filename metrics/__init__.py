@@ -20,6 +20,9 @@ from metrics.variants import (
     area_crps,
     best_of_annotators_from,
     best_of_samples_from,
+    combined_sensitivity,
+    coverage_from,
+    diversity_agreement_from,
     rectangular_matching_from,
     soft_dice,
     unbiased_ged_from,
@@ -30,4 +33,5 @@ __all__ += ["dice_of_mean", "expected_calibration_error", "ged", "ged_from", "hm
 __all__ += ["iou_per_class", "label_frequencies", "max_dice_matching", "mean_iou", "normalised_cross_correlation"]
 __all__ += ["paired_bootstrap_interval", "pairwise_dice", "pairwise_iou", "predictive_entropy", "reliability"]
 __all__ += ["area_crps", "best_of_annotators_from", "best_of_samples_from", "dice", "iou"]
+__all__ += ["combined_sensitivity", "coverage_from", "diversity_agreement_from"]
 __all__ += ["rectangular_matching_from", "soft_dice", "unbiased_ged_from"]

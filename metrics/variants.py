@@ -74,6 +74,68 @@ def rectangular_matching_from(pairs: PairwiseOverlap) -> Tensor:
     )
 
 
+def coverage_from(pairs: PairwiseOverlap, threshold: float = 0.5) -> Tensor:
+    """Share of the annotators with whom at least one sample overlaps by `threshold` or more. It cannot fall as samples
+    are added; over the number of samples it shows how many are needed.
+
+    >>> labels = torch.tensor([[[[0, 0, 1]], [[1, 1, 1]]]])
+    >>> coverage_from(PairwiseOverlap.from_labels(labels, labels[:, :1], num_classes=2))  # IoU of 1 and 1/3
+    tensor([0.5000], dtype=torch.float64)
+    """
+    covered = pairs.label_sample.amax(2) >= threshold
+    return (covered & pairs.present).sum(1) / pairs.present.sum(1).double()
+
+
+def diversity_agreement_from(pairs: PairwiseOverlap) -> Tensor:
+    """1 - (|a - x| + |b - y|) / 2, with the smallest distance a of two different annotators and x of two different
+    samples, and the largest distances b and y; one alone has a distance of 0.
+
+    With Dice, D_a of Rahman et al., 2023 (CIMD). They write "variance" of two masks without a definition, and public
+    implementations take different ones; here it is the distance 1 - Dice.
+
+    Annotators differ by 1/3, samples by 1:
+
+    >>> from metrics import dice
+    >>> labels, samples = torch.tensor([[[[0, 1]], [[1, 1]]]]), torch.tensor([[[[0, 1]], [[1, 0]]]])
+    >>> diversity_agreement_from(PairwiseOverlap.from_labels(labels, samples, num_classes=2, overlap=dice))
+    tensor([0.3333], dtype=torch.float64)
+    """
+    present = pairs.present[:, :, None] & pairs.present[:, None]
+    labels, samples = (
+        torch.stack(_extremes(1 - overlap, among))
+        for overlap, among in ((pairs.label_label, present), (pairs.sample_sample, None))
+    )
+    return 1 - (labels - samples).abs().mean(0)
+
+
+def _extremes(distances: Tensor, among: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest distance of two different maps, of those `among` which pairs count; 0 if none do."""
+    different = ~torch.eye(distances.shape[1], dtype=torch.bool, device=distances.device)
+    different = different.expand_as(distances) if among is None else different & among
+    smallest = distances.masked_fill(~different, torch.inf).amin((1, 2))
+    largest = distances.masked_fill(~different, 0).amax((1, 2))
+    return torch.where(different.any(2).any(1), smallest, 0), largest
+
+
+def combined_sensitivity(
+    labels: Tensor, samples: Tensor, num_classes: int, present: Tensor | None = None, ignore_index: int | None = None
+) -> Tensor:
+    """Share of the pixels that any annotator gave a class which any sample gave it, too; mean over the classes other
+    than background, 1 for a class that no annotator saw (S_c of Rahman et al., 2023). Arguments as in `ged`.
+
+    >>> labels, samples = torch.tensor([[[[0, 1, 0]], [[1, 1, 0]]]]), torch.tensor([[[[0, 1, 1]]]])
+    >>> combined_sensitivity(labels, samples, num_classes=2)
+    tensor([0.5000], dtype=torch.float64)
+    """
+    labels, samples, _, _ = comparable(labels, samples, num_classes, present, ignore_index)
+    total = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
+    for label in range(1, num_classes):
+        seen, drawn = ((maps == label).any(1).flatten(1) for maps in (labels, samples))
+        pixels = seen.sum(1).double()
+        total += torch.where(pixels == 0, 1.0, (seen & drawn).sum(1) / pixels.clamp(min=1))
+    return total / (num_classes - 1)
+
+
 def soft_dice(labels: Tensor, samples: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
     """Dice of the two class frequencies, both binarised at each of the thresholds, averaged over thresholds and classes
     other than background (Q-Dice of the QUBIQ challenge, Dice_soft of D-Persona); 1 where both are empty.

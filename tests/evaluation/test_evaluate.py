@@ -69,7 +69,7 @@ def test_metrics_without_a_meaning_are_left_out() -> None:
         ("vote", majority_vote(2)), ("empty", always_empty(2)), ("two", fixed([[[0, 1], [1, 1]]]))
     )}  # fmt: skip
     assert names["empty"] - names["vote"] == {"dice_of_mean", "iou_of_mean", "brier", "ece", "ece_samples", "soft_dice"}
-    assert names["two"] - names["empty"] == {"ncc", "ged_unbiased"}
+    assert names["two"] - names["empty"] == {"ncc", "ged_unbiased", "diversity_agreement"}
     assert "diversity_samples_2" in score_all(fixed([[[0, 1], [1, 1]]]), data, num_samples=(2,)).images[0].values
 
 

@@ -74,6 +74,16 @@ def test_table_by_number_of_samples_holds_the_numbers_of_results_json(evaluated:
     assert rows[0][-1] == NONE  # the diversity of one sample
 
 
+def test_variants_of_other_papers_have_a_row_each_or_one_per_number_of_samples(evaluated: Evaluated) -> None:
+    rows = {row[0]: row[1:] for row in evaluated.page.tables["Metrics as other papers define them"]}
+    metrics = evaluated.rows("model")
+    counts = [n for name, n in metrics if name == "coverage"]
+    assert len(counts) > 1
+    for n in counts:
+        assert rows[f"Coverage, n = {n}"][0] == in_words(metrics["coverage", n])
+    assert rows["S_c"][0] == in_words(metrics["combined_sensitivity", None])
+
+
 def test_table_of_other_metrics_holds_the_numbers_of_results_json(evaluated: Evaluated) -> None:
     rows = {row[0]: row[1:] for row in evaluated.page.tables["Metrics of all samples"]}
     assert rows["Metric"] == ["model", "oracle", "majority vote", "always empty"]

@@ -79,6 +79,24 @@ def best_of(first: Map, second: Map, num_classes: int) -> float:
     return float(np.mean([max(dice(x, y, num_classes) for y in second) for x in first]))
 
 
+def coverage(labels: Map, samples: Map, num_classes: int, threshold: float) -> float:
+    return float(np.mean([any(iou(y, x, num_classes) >= threshold for x in samples) for y in labels]))
+
+
+def diversity_agreement(labels: Map, samples: Map, num_classes: int) -> float:
+    y, x = ([1 - dice(a, b, num_classes) for a, b in itertools.combinations(maps, 2)] for maps in (labels, samples))
+    return 1 - (abs(min(y) - min(x)) + abs(max(y) - max(x))) / 2
+
+
+def combined_sensitivity(labels: Map, samples: Map, num_classes: int) -> float:
+    scores = []
+    for label in range(1, num_classes):
+        seen = set(zip(*np.nonzero((labels == label).any(0)), strict=True))
+        drawn = set(zip(*np.nonzero((samples == label).any(0)), strict=True))
+        scores.append(len(seen & drawn) / len(seen) if seen else 1.0)
+    return float(np.mean(scores))
+
+
 def rectangular_matching(labels: Map, samples: Map, num_classes: int) -> float:
     short, long = sorted((labels, samples), key=len)
     chosen = itertools.permutations(range(len(long)), len(short))

@@ -9,7 +9,10 @@ from metrics import (
     area_crps,
     best_of_annotators_from,
     best_of_samples_from,
+    combined_sensitivity,
+    coverage_from,
     dice,
+    diversity_agreement_from,
     ged_from,
     hm_iou_from,
     label_frequencies,
@@ -32,6 +35,8 @@ def test_agree_with_loops(num_classes: int, annotators: int, n: int) -> None:
     computed = {
         "unbiased_ged": unbiased_ged_from(pairs), "best_of_samples": best_of_samples_from(dices),
         "best_of_annotators": best_of_annotators_from(dices), "matching": rectangular_matching_from(dices),
+        "coverage": coverage_from(pairs, 0.2), "diversity_agreement": diversity_agreement_from(dices),
+        "combined_sensitivity": combined_sensitivity(labels, samples, num_classes),
         "soft_dice": soft_dice(*frequencies), "area_crps": area_crps(labels, samples, num_classes),
     }  # fmt: skip
     for image, (y, x) in enumerate(zip(labels.numpy(), samples.numpy(), strict=True)):
@@ -40,6 +45,9 @@ def test_agree_with_loops(num_classes: int, annotators: int, n: int) -> None:
             "best_of_samples": reference.best_of(y, x, num_classes),
             "best_of_annotators": reference.best_of(x, y, num_classes),
             "matching": reference.rectangular_matching(y, x, num_classes),
+            "coverage": reference.coverage(y, x, num_classes, 0.2),
+            "diversity_agreement": reference.diversity_agreement(y, x, num_classes),
+            "combined_sensitivity": reference.combined_sensitivity(y, x, num_classes),
             "soft_dice": reference.soft_dice(y, x, num_classes),
             "area_crps": reference.area_crps(y, x, num_classes),
         }
@@ -55,9 +63,26 @@ def test_absent_annotators_change_nothing() -> None:
     fewer = PairwiseOverlap.from_labels(labels[:, [0, 1, 3]], samples, 3)
     for function in (
         unbiased_ged_from, best_of_samples_from, best_of_annotators_from, rectangular_matching_from, hm_iou_from,
+        coverage_from, diversity_agreement_from,
     ):  # fmt: skip
         assert torch.allclose(function(some), function(fewer), atol=1e-12)
-    assert torch.allclose(area_crps(labels, samples, 3, present), area_crps(labels[:, [0, 1, 3]], samples, 3))
+    for of_maps in (area_crps, combined_sensitivity):
+        assert torch.allclose(of_maps(labels, samples, 3, present), of_maps(labels[:, [0, 1, 3]], samples, 3))
+
+
+def test_coverage_rises_with_samples_and_is_one_for_the_annotators_themselves() -> None:
+    labels, samples = reference.random_maps(2, (4, 3, 5, 4), seed=0), reference.random_maps(2, (4, 9, 5, 4), seed=1)
+    pairs = PairwiseOverlap.from_labels(labels, samples, 2)
+    shares = torch.stack([coverage_from(pairs.first(n), 0.4) for n in range(1, 10)])
+    assert (shares.diff(dim=0) >= 0).all()
+    assert shares[0].mean() < shares[-1].mean()
+    assert torch.equal(coverage_from(PairwiseOverlap.from_labels(labels, labels, 2)), torch.ones(4).double())
+
+
+def test_class_that_no_annotator_saw_cannot_be_missed() -> None:
+    empty, lesion = torch.zeros(1, 2, 2, 2, dtype=torch.uint8), torch.ones(1, 2, 2, 2, dtype=torch.uint8)
+    assert combined_sensitivity(empty, lesion, 2).tolist() == combined_sensitivity(empty, empty, 2).tolist() == [1]
+    assert combined_sensitivity(lesion, empty, 2).tolist() == [0]
 
 
 def test_unbiased_ged_has_the_same_mean_for_any_number_of_samples() -> None:
