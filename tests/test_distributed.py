@@ -1,6 +1,7 @@
 """Runs of several processes: the same training and evaluation as with one process, and a common end."""
 
 import json
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,12 @@ def test_all_processes_end_when_one_fails(data_folder: Path, tmp_path: Path) -> 
 
 def test_more_processes_than_images_of_a_batch_are_refused(data_folder: Path, tmp_path: Path) -> None:
     argv = tiny.train_argv(data_folder, tmp_path / "run", "batch_size=1")
+    refused = multiprocessing.get_context("fork").Barrier(2)
 
     def work() -> None:
         with pytest.raises(UserError, match="batch_size is 1; 2 processes need one image each"):
             ddpm_train.main(argv)
+        refused.wait(60)  # the first to leave would close the connection of the other
 
     assert run_forked(2, work) == [0, 0]
 

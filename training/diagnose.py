@@ -163,7 +163,8 @@ def verdicts(report: Report) -> Iterator[str]:
     if report.averaged.ged - report.raw.ged > 0.05:
         yield "The averaged weights lag behind: set polyak_alpha to null, or train longer."
     if report.averaged.edges > 2 * report.annotations.edges + 0.005:
-        yield "The samples are noisier than the annotations: train longer, or sample with more steps."
+        advice = "train longer, or sample with more steps" if levels else "a classifier draws every pixel on its own"
+        yield f"The samples are noisier than the annotations: {advice}."
     if report.averaged.empty > report.annotations.empty + 0.25:
         yield "The samples are empty too often: train longer; loss.cross_entropy=0.02 helps."
     if report.averaged.diversity < 0.5 * report.annotations.diversity:
@@ -179,7 +180,8 @@ def as_text(report: Report) -> str:
     for level in report.levels:
         lines.append(f"{level.t:6d}{level.alpha_bar:11.3f}{1e3 * level.network:10.2f}{1e3 * level.without_image:12.2f}")
     lines += ["", f"Of the class frequencies: {1e3 * report.frequencies_only:.2f}. The last row is a classifier's.", ""]
-    lines.append(f"{NUM_SAMPLES} samples of {NUM_IMAGES} validation images, {SAMPLING_STEPS} steps:")
+    steps = f", {SAMPLING_STEPS} steps" if len(report.levels) > 1 else ""
+    lines.append(f"{NUM_SAMPLES} samples of {NUM_IMAGES} validation images{steps}:")
     lines += ["", f"{'':>18}{'GED':>8}{'diversity':>11}{'empty':>8}{'edges':>9}"]
     rows = {"averaged weights": report.averaged, "raw weights": report.raw, "annotations": report.annotations}
     for name, row in rows.items():

@@ -33,8 +33,12 @@ def test_a_good_run_has_no_verdict() -> None:
     assert diagnose.as_text(GOOD).endswith("- Nothing conspicuous.")
 
 
-def test_a_classifier_which_has_no_noise_levels_has_no_verdict_about_x_t() -> None:
-    assert list(verdicts(GOOD._replace(levels=GOOD.levels[-1:]))) == []
+def test_a_classifier_has_neither_noise_levels_nor_steps() -> None:
+    classifier = GOOD._replace(levels=GOOD.levels[-1:])
+    assert list(verdicts(classifier)) == []
+    assert "steps" not in diagnose.as_text(classifier)
+    (verdict,) = verdicts(classifier._replace(averaged=RATERS._replace(edges=0.2)))
+    assert "draws every pixel on its own" in verdict
 
 
 @pytest.mark.parametrize(
