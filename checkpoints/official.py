@@ -132,7 +132,9 @@ class _Encoder(NamedTuple):
 
 
 def _is_state(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and len(entry) > 0 and all(isinstance(value, Tensor) for value in entry.values())
+    if not isinstance(entry, Mapping) or len(entry) == 0:
+        return False
+    return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in entry.items())
 
 
 def _prefixed(prefix: str, weights: State) -> dict[str, Tensor]:

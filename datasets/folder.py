@@ -13,7 +13,7 @@ in one split.
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from datasets.contract import SPLITS
 from datasets.formats import SUFFIXES, intensities, is_image, read_label_map, to_channels, without_suffix
 from datasets.normalisation import Normalisation
-from utils.config import Config, NonNegative, Positive, Range, Size
+from utils.config import Config, NonNegative, Range, Size
 from utils.errors import UserError
 from utils.noise import seed_from
 from utils.paths import expand_path
@@ -42,7 +42,7 @@ class FolderConfig(Config):
         description="height and width to which images are cropped, or padded with black and class 0, on all sides "
         "equally; `null`: all images have the same size",
     )
-    image_channels: Positive | None = Field(
+    image_channels: Literal[1, 3] | None = Field(
         None, description="1 or 3: colours become grey, or grey is repeated; `null`: all images have the same channels"
     )
     window: Range | None = Field(

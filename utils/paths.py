@@ -18,8 +18,10 @@ _MAX_NAME_BYTES = 150  # file systems allow 255, and suffixes are added
 
 def expand_path(path: str | Path) -> Path:
     """Expand `~` and `${VARIABLES}`; if `${TMPDIR}` is not set, it is the system's folder for temporary files. Raises
-    UserError for any other variable that is not set."""
+    UserError for any other variable that is not set, and for a path that no file can have."""
     text = str(path)
+    if not text or "\0" in text:
+        raise UserError(f"{text!r} is not a path")
     if "TMPDIR" not in os.environ:
         text = text.replace("${TMPDIR}", tempfile.gettempdir()).replace("$TMPDIR", tempfile.gettempdir())
     expanded = os.path.expanduser(os.path.expandvars(text))

@@ -236,6 +236,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "another network": (lambda: {"model": {"fc.weight": torch.zeros(2, 2)}}, r"no tensor time_embed\.0\.weight"),
     "no tensors": (lambda: {"model": {}, "epoch": 3}, "no tensors under `model` or `average_model`"),
+    "numbered tensors": (lambda: {"model": {0: torch.zeros(3)}}, "no tensors under `model` or `average_model`"),
     "a tensor": (lambda: torch.zeros(3), "no tensors under `model` or `average_model`"),
     "features of no DINO": (
         lambda: main_branch(SMALL_DINO.model_copy(update={"feature": WIDE})),

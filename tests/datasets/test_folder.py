@@ -171,6 +171,7 @@ def test_inconsistent_folders_raise_errors(tmp_path: Path) -> None:
         ({"pth": "x"}, "unknown key `pth`; did you mean `path`?"),
         ({"size": [0, 4]}, "`size.0`"),
         ({"size": 128}, "`size`"),
+        ({"image_channels": 2**31}, "`image_channels`"),
         ({"window": [4, 4]}, "is not a range"),
         ({"class_ids": [0, 1, 1]}, "holds a value twice"),
         ({"class_ids": [0, 256]}, "`class_ids.1`"),

@@ -101,3 +101,9 @@ def test_path_below_a_regular_file_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"below\.txt cannot be written"):
         write_text(tmp_path / "file" / "below.txt", "x")
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("text", ["", "\0", "folder/\0/x"])
+def test_text_that_is_no_path_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="is not a path"):
+        expand_path(text)
