@@ -40,7 +40,7 @@ class Process(nn.Module, ABC):
 
     def __init__(self, num_classes: int, alpha_bar: Tensor, num_states: int | None = None) -> None:
         super().__init__()
-        if not 2 <= num_classes <= 256:
+        if not isinstance(num_classes, int) or not 2 <= num_classes <= 256:  # a file may say anything
             raise UserError(f"num_classes is {num_classes}; a categorical process has 2 to 256 classes")
         self.num_classes = num_classes
         self.num_states = num_classes if num_states is None else num_states

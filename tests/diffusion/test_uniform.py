@@ -1,6 +1,7 @@
 """The process against transition matrices written out, in float64, for every pair of classes at once."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -169,8 +170,8 @@ def test_a_process_is_created_from_its_config() -> None:
         get_process(3, betas=3)
 
 
-@pytest.mark.parametrize("num_classes", [-1, 0, 1, 257])
-def test_a_process_has_2_to_256_classes(num_classes: int) -> None:
+@pytest.mark.parametrize("num_classes", [-1, 0, 1, 257, None, 2.5])
+def test_a_process_has_2_to_256_classes(num_classes: Any) -> None:
     with pytest.raises(UserError, match=f"num_classes is {num_classes}"):
         UniformDiffusion(num_classes, torch.tensor([1.0, 0.5]))
 
