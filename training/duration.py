@@ -25,7 +25,7 @@ def _parse(value: Any, units: dict[str, Any], example: str) -> tuple[float, str]
 
 def _duration(value: Any) -> str:
     number, unit = _parse(value, _UNITS, "13 epochs")
-    return f"{number:g} {_UNITS[unit]}"
+    return f"{number:.15g} {_UNITS[unit]}"
 
 
 def _time(value: Any) -> str:

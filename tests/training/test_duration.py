@@ -11,7 +11,7 @@ DURATION, WALL_TIME = TypeAdapter(Duration), TypeAdapter(WallTime)
 @pytest.mark.parametrize(
     ("text", "steps"),
     [("13 epochs", 832), ("1 epoch", 64), ("0.5 epochs", 32), ("3.2e6 images", 100_000), ("5000 steps", 5000),
-     ("7steps", 7), ("1 image", 1)],
+     ("7steps", 7), ("1 image", 1), ("12345678 steps", 12345678)],
 )  # fmt: skip
 def test_durations_are_steps(text: str, steps: int) -> None:
     assert num_steps(DURATION.validate_python(text), num_images=2048, batch_size=32) == steps
