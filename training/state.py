@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from checkpoints.files import save_checkpoint
+from checkpoints.files import copy_checkpoint, save_checkpoint
 from checkpoints.weights import check_weights, load_weights
 from models import CCDM
 from models.cuda_graph import CudaGraph
@@ -96,11 +96,13 @@ class TrainState:
             check_weights(expected, stored, f"the optimizer's state {index}")
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint, atomically; only rank 0 does.
+    def save(self, path: Path, *copies: Path) -> None:
+        """Write a checkpoint, atomically, and give it further names; only rank 0 does.
 
         Raises:
-            UserError: if the file cannot be written.
+            UserError: if a file cannot be written.
         """
         if is_main():
             save_checkpoint(path, {**self.description, **self.state_dict()})
+            for copy in copies:
+                copy_checkpoint(path, copy)

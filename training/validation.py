@@ -55,14 +55,14 @@ class Validation:
             [settings.num_samples], settings.sampling, settings.seed, max_batch_size=settings.max_batch_size,
             before_batch=self.before_batch,
         )  # fmt: skip
-        state.validated = state.step
+        state.validated, files = state.step, [self.folder / LAST]
         for name, better in result.headline_metrics:
             value = result.mean(name, result.num_samples[-1])
             self.board.add_scalars({f"val/{name}_{result.num_samples[-1]}": value}, state.step)
             if name not in state.best or better * value > better * state.best[name]:
                 state.best[name] = value
-                state.save(self.folder / f"best_{name}.pt")
-        state.save(self.folder / LAST)
+                files.insert(0, self.folder / f"best_{name}.pt")  # before the file that a killed run resumes from
+        state.save(*files)
         LOGGER.info("step %d: %s  on %d validation images", state.step, _headline(result), len(result.images))
         if settings.n_validation_images > 0 and is_main():
             self.board.add_figure("val/samples", self._panel(state.average.model), state.step)

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from checkpoints.files import FORMAT_VERSION, digest, find_checkpoint, load_checkpoint, newest_intact, save_checkpoint
+from checkpoints.files import (
+    FORMAT_VERSION,
+    copy_checkpoint,
+    digest,
+    find_checkpoint,
+    load_checkpoint,
+    newest_intact,
+    save_checkpoint,
+)
 from tests.tiny import same
 from utils.errors import UserError
 
@@ -78,6 +86,24 @@ def test_failure_while_writing_leaves_the_previous_checkpoint(saved: Path) -> No
         save_checkpoint(saved, {**CONTENTS, "step": lambda: 1})
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_copy_keeps_its_contents_and_moves_the_last_checkpoint_aside(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    best = saved.with_name("best_ged.pt")
+    save_checkpoint(best, CONTENTS | {"step": 8})
+    copy_checkpoint(best, saved)
+    assert best.samefile(saved) == links
+    save_checkpoint(best, CONTENTS | {"step": 9})
+    steps = [load_checkpoint(saved.with_name(name))["step"] for name in ("previous.pt", "last.pt", "best_ged.pt")]
+    assert steps == [CONTENTS["step"], 8, 9]
 
 
 def test_missing_file_and_folder_are_refused(path: Path) -> None:
