@@ -61,6 +61,7 @@ class Samples(NamedTuple):
 class Report(NamedTuple):
     """Everything that is measured."""
 
+    num_images: int  # of the validation split
     levels: list[Level]
     frequencies_only: float  # cross entropy of the class frequencies, in nats per pixel
     averaged: Samples
@@ -97,7 +98,8 @@ def diagnose(folder: Path, settings: TrainSettings) -> Report:
     images = {name: torch.cat([batch.images.flatten() for batch in _batches(split)]) for name, split in splits.items()}
     inputs = {name: _range(values) for name, values in images.items()}
     losses = read_scalars(folder, "train/loss")
-    return Report(levels, frequencies_only, averaged, raw, annotations, inputs, losses)
+    num_images = min(NUM_IMAGES, len(data))
+    return Report(num_images, levels, frequencies_only, averaged, raw, annotations, inputs, losses)
 
 
 @torch.no_grad()
@@ -181,7 +183,7 @@ def as_text(report: Report) -> str:
         lines.append(f"{level.t:6d}{level.alpha_bar:11.3f}{1e3 * level.network:10.2f}{1e3 * level.without_image:12.2f}")
     lines += ["", f"Of the class frequencies: {1e3 * report.frequencies_only:.2f}. The last row is a classifier's.", ""]
     steps = f", {SAMPLING_STEPS} steps" if len(report.levels) > 1 else ""
-    lines.append(f"{NUM_SAMPLES} samples of {NUM_IMAGES} validation images{steps}:")
+    lines.append(f"{NUM_SAMPLES} samples of {report.num_images} validation images{steps}:")
     lines += ["", f"{'':>18}{'GED':>8}{'diversity':>11}{'empty':>8}{'edges':>9}"]
     rows = {"averaged weights": report.averaged, "raw weights": report.raw, "annotations": report.annotations}
     for name, row in rows.items():

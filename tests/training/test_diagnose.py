@@ -13,6 +13,7 @@ from utils.errors import UserError
 
 RATERS = Samples(ged=0.0, diversity=0.5, empty=0.3, edges=0.02)
 GOOD = Report(
+    num_images=6,
     levels=[Level(5, 0.9, 0.01, 0.1), Level(40, 0.1, 0.1, 0.3), Level(50, 0.0, 0.2, 0.32)],
     frequencies_only=0.32,
     averaged=RATERS._replace(ged=0.3),
@@ -30,7 +31,9 @@ def with_network(*losses: float) -> Report:
 
 def test_a_good_run_has_no_verdict() -> None:
     assert list(verdicts(GOOD)) == []
-    assert diagnose.as_text(GOOD).endswith("- Nothing conspicuous.")
+    text = diagnose.as_text(GOOD)
+    assert "of 6 validation images, 10 steps" in text
+    assert text.endswith("- Nothing conspicuous.")
 
 
 def test_a_classifier_has_neither_noise_levels_nor_steps() -> None:
