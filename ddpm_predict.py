@@ -51,7 +51,7 @@ MAX_SAMPLES = 10_000
 DEFAULT_TILE = (256, 256)
 """For checkpoints that do not store the size of the training images."""
 
-_BAR = "sampling: {percentage:3.0f}%|{bar}| {n:.1f}/{total} samples [{elapsed}<{remaining}]"
+_BAR = "sampling: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} samples [{elapsed}<{remaining}]"
 
 
 class Job(NamedTuple):
@@ -99,18 +99,21 @@ def run(options: argparse.Namespace) -> int:
         names = output_names([item.path for item in items], reserved=[SUMMARY, ".lock"])
         earlier = read_summary(folder / SUMMARY)
         for number, (item, name) in enumerate(zip(items, names, strict=True), start=1):
-            results = {"image": name, "file": str(item.path), **about}
+            results, finished = {"image": name, "file": str(item.path), **about}, bar.n
+            remaining = (len(items) - number) * options.num_samples
             try:
                 with os_errors_as_user_error(item.path):
                     rows += summary_rows(predict(item, folder / name, job, results, bar))
             except UserError as error:
                 num_skipped += 1
                 LOGGER.warning("skipped: %s", error)
+                bar.total = finished + remaining
+                bar.update(finished - bar.n)
             else:
                 predicted = {row[0] for row in rows}
                 kept = [row for row in earlier if row[0] not in predicted]
                 write_text(folder / SUMMARY, summary_csv(kept + rows))
-            bar.update(bar.total - (len(items) - number) * options.num_samples - bar.n)
+                bar.update(bar.total - remaining - bar.n)  # its fractions do not add up exactly
     if num_skipped == len(items):
         raise UserError("no image could be predicted, for the reasons above")
     LOGGER.info("%d of %d images, results in %s", len(items) - num_skipped, len(items), folder)
