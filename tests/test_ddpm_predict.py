@@ -95,7 +95,9 @@ def test_bad_image_is_skipped_and_sets_the_exit_status(
     with pytest.raises(SystemExit) as ended:
         predict(checkpoint, pictures, out=tmp_path / "out")
     assert ended.value.code == 1
-    assert re.search(r"skipped: .*bad\.png", capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert re.search(r"skipped: .*bad\.png", said.out)
+    assert " 9.0/9 samples" in said.err.splitlines()[-1]  # of three images
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "a_x", "b_x", "large", "summary.csv"}
 
 
