@@ -64,13 +64,8 @@ def test_table_by_number_of_samples_holds_the_numbers_of_results_json(evaluated:
     assert rows[:-1] == expected
     diversity = evaluated.rows("model")["diversity_labels", None]
     assert rows[-1] == ["annotators", NONE, NONE, NONE, in_words(diversity)]
-    assert [row[0] for row in rows if len(row) == 5] == [
-        "model",
-        "oracle",
-        "majority vote",
-        "always empty",
-        "annotators",
-    ]
+    names = [row[0] for row in rows if len(row) == 5]
+    assert names == ["model", "oracle", "majority vote", "always empty", "annotators"]
     assert rows[0][-1] == NONE  # the diversity of one sample
 
 
@@ -250,13 +245,9 @@ def test_pictures_have_descriptions_and_their_true_size(evaluated: Evaluated) ->
             assert base64.b64decode(attributes["src"].partition(";base64,")[2]).startswith(b"<svg")
     curves = [attributes["alt"] for attributes in pictures if "svg" in attributes["src"]]
     assert [words.partition(":")[0] for words in curves] == [
-        "GED over the number of samples",
-        "HM-IoU over the number of samples",
-        "GED over steps",
-        "HM-IoU over steps",
-        "Seconds per image over steps",
-        "Reliability diagram",
-    ]
+        "GED over the number of samples", "HM-IoU over the number of samples", "GED over steps", "HM-IoU over steps",
+        "Seconds per image over steps", "Reliability diagram",
+    ]  # fmt: skip
     assert f"{evaluated.results[0].mean('ged', 2):.3f} at 2" in curves[0]
     sweep = {result.name: result.mean("seconds") for result in evaluated.results if result.kind == "sweep"}
     seconds = [
