@@ -5,7 +5,7 @@ IMAGE       files, folders and patterns; PNG, JPEG, TIFF, BMP, WebP, GIF, NPY (H
 
 --num-samples N  label maps per image (16)
 --steps N        steps of the sampler, 1 to the T of training (25, or T if that is less)
---sampler NAME   ancestral or ddim
+--sampler NAME   ancestral, coherent or ddim
 --seed N         seed of the noise (0)
 --device NAME    auto, cpu, cuda, cuda:N or mps
 --out FOLDER     folder of the results (./predictions); those of an image with the same name are replaced

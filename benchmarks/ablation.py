@@ -1,8 +1,8 @@
 """Compare settings by training each of them with several seeds: python -m benchmarks.ablation [variants.yml] ...
 
 The file maps the name of each variant to the settings that it changes; the others change the first one and are compared
-with it. Every run is a training, and an evaluation of the validation split with 10 sampling steps, by the scripts and
-in a folder of its own. Repeating the command continues where it stopped, and more variants or seeds can be added.
+with it. Every run is a training, and an evaluation of the validation split, by the scripts and in a folder of its own.
+Repeating the command continues where it stopped, and more variants or seeds can be added.
 
 --seeds N ...            seeds of the trainings (0 1 2)
 --out FOLDER             folder of the runs (logs/ablation)
@@ -76,7 +76,7 @@ def run(folder: Path, changes: Sequence[str]) -> Run:
         write_text(minutes, f"{(time.perf_counter() - start) / 60:.2f}\n")
     if not results.exists():
         checkpoint = f"load_from={folder}/last.pt"
-        _script("ddpm_eval.py", checkpoint, "dataset_split=val", "sampling.steps=10", "n_validation_images=0")
+        _script("ddpm_eval.py", checkpoint, "dataset_split=val", "n_validation_images=0")
     with results.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["predictor"] == "model"]
     return Run(np.array([[float(row[name]) for row in rows] for name in METRICS]), float(minutes.read_text()))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor
 
-from diffusion.process import Process, at_least_float32
+from diffusion.process import Process, at_least_float32, per_pixel
 from utils.config import Config, Positive, choice_of
 from utils.errors import UserError
 from utils.noise import derive_key, exponential
@@ -21,18 +21,38 @@ from utils.noise import derive_key, exponential
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Maps label maps x_t (B x H x W) and times t (B) to logits of p(x_0 | x_t) (B x C x H x W)."""
 
-StepDistribution = Callable[[Process, Tensor, Tensor, Tensor, Tensor, float], Tensor]
-"""Maps (process, p(x_0 | x_t), x_t, t, s, eta) to the probabilities of x_s (B x num_states x H x W)."""
+StepDistribution = Callable[[Process, Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+"""Maps (process, p(x_0 | x_t), x_t, t, s, keys, eta) to the probabilities of x_s (B x num_states x H x W); `keys`
+(int64, B) are those of the step's noise."""
 
-DEFAULT_STEPS = 25
+DEFAULT_STEPS = 10
 
 
-def ancestral(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
-    """The exact reverse step for any s < t (paper, Eq. 12); eta is not used."""
+_SHARED_BELOW = 0.2
+"""alpha-bar at which x_t begins to show objects of 25 pixels."""
+
+
+def ancestral(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, eta: float) -> Tensor:
+    """The exact reverse step for any s < t (paper, Eq. 12); keys and eta are not used."""
     return process.p_posterior(p, x_t, t, s)
 
 
-def ddim(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
+def coherent(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, eta: float) -> Tensor:
+    """`ancestral`, but while abar_t < 0.2, x_0 is drawn from p with one random number per class, the same at all
+    pixels, and x_s from q(x_s | x_t, x_0).
+
+    Every pixel keeps the distribution that p gives it, and pixels with similar p agree, so that few steps show an
+    object as a whole or not at all. Unlike `ancestral`, it does not converge to the joint distribution of the pixels as
+    steps are added: label maps in which one object replaces another come out as nested ones.
+    """
+    race = exponential(derive_key(keys, "shared"), (p.shape[1],)).to(p.dtype)
+    x_0 = most_probable(p / race[:, :, None, None])[:, None]
+    shared = (x_0 == torch.arange(p.shape[1], dtype=x_0.dtype, device=x_0.device)[:, None, None]).to(p.dtype)
+    p = torch.where(per_pixel(process.alpha_bar[t], p.dtype) < _SHARED_BELOW, shared, p)
+    return process.p_posterior(p, x_t, t, s)
+
+
+def ddim(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, eta: float) -> Tensor:
     """The step that keeps x_t where it can (Song et al. 2021, appendix A).
 
     eta = 1 redraws every pixel. With correlated pixels only eta = 0 converges to the joint distribution as steps are
@@ -41,15 +61,14 @@ def ddim(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: fl
     return process.ddim_posterior(p, x_t, t, s, eta)
 
 
-SAMPLERS: dict[str, StepDistribution] = {"ancestral": ancestral, "ddim": ddim}
+SAMPLERS: dict[str, StepDistribution] = {"ancestral": ancestral, "coherent": coherent, "ddim": ddim}
 
 
 def time_grid(alpha_bar: ArrayLike, steps: int) -> list[int]:
-    """T = t_0 > t_1 > ... > t_K = 0 in K = `steps` jumps, each over the same part of the angle arccos(abar_t).
+    """T = t_0 > t_1 > ... > t_K = 0 in K = `steps` jumps, each over the same part of sqrt(abar_t).
 
-    Jumps are longer near T, where little is decided, than near 0. With exact denoisers of joint distributions and with
-    trained ones, few steps give samples closer to the truth than on a grid that is even in t. With K = T the grid
-    visits every time, for any table.
+    Whether an object of N pixels is there shows in x_t from an abar of about 1 / sqrt(N) on, so a grid for objects of
+    any size has short jumps near T and long ones near 0. With K = T it visits every time, for any table.
 
     Args:
         alpha_bar: table of T + 1 values, see `diffusion.schedules`.
@@ -58,12 +77,12 @@ def time_grid(alpha_bar: ArrayLike, steps: int) -> list[int]:
     Raises:
         UserError: unless 1 <= steps <= T.
     """
-    angle = np.arccos(np.asarray(alpha_bar, dtype=np.float64))
-    last = len(angle) - 1
+    root = np.sqrt(np.asarray(alpha_bar, dtype=np.float64))
+    last = len(root) - 1
     if not 1 <= steps <= last:
         raise UserError(f"{steps} sampling steps requested, but the process has {last}; choose 1 to {last}")
-    even = np.linspace(angle[-1], 0, steps + 1)
-    grid = [int(np.abs(angle - place).argmin()) for place in even]
+    even = np.linspace(root[-1], 1, steps + 1)
+    grid = [int(np.abs(root - place).argmin()) for place in even]
     grid[0], grid[-1] = last, 0
     for k in range(steps - 1, 0, -1):
         grid[k] = max(grid[k], grid[k + 1] + 1)
@@ -147,11 +166,12 @@ def _run(
     for time, next_time in itertools.pairwise(grid):
         t, s = (torch.full_like(keys, value) for value in (time, next_time))
         p_x_0 = at_least_float32(denoiser(x, t)).softmax(1)
-        probabilities = step_distribution(process, p_x_0, x, t, s, sampling.eta)
+        step_keys = derive_key(keys, next_time)
+        probabilities = step_distribution(process, p_x_0, x, t, s, step_keys, sampling.eta)
         if next_time == 0 and sampling.last_step == "argmax":
             x = most_probable(probabilities)
         else:
-            x = draw(probabilities, derive_key(keys, next_time))
+            x = draw(probabilities, step_keys)
         yield Step(next_time, x, probabilities)
 
 

@@ -14,7 +14,7 @@ import onnxruntime
 
 
 def sample(path: str, image: Any, num_samples: int = 16, steps: int = 25, seed: int = 0) -> Any:
-    """Label maps of an image, num_samples x H x W, uint8: ancestral sampling over equal angles of arccos(alpha_bar)."""
+    """Label maps of an image, num_samples x H x W, uint8: ancestral sampling."""
     session = onnxruntime.InferenceSession(path)
     about = json.loads(session.get_modelmeta().custom_metadata_map["ccdm"])
     abar, c = np.array(about["alpha_bar"]), about["num_classes"]
@@ -26,8 +26,8 @@ def sample(path: str, image: Any, num_samples: int = 16, steps: int = 25, seed: 
 
 def time_grid(abar: Any, steps: int) -> list[int]:
     """The times that are visited, from T to 0."""
-    angle, last = np.arccos(abar), len(abar) - 1
-    grid = np.abs(angle[:, None] - np.linspace(angle[-1], 0, steps + 1)).argmin(0).tolist()
+    root, last = np.sqrt(abar), len(abar) - 1
+    grid = np.abs(root[:, None] - np.linspace(root[-1], 1, steps + 1)).argmin(0).tolist()
     grid[0], grid[-1] = last, 0
     for k in range(steps - 1, 0, -1):
         grid[k] = max(grid[k], grid[k + 1] + 1)

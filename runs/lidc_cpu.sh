@@ -17,5 +17,5 @@ python ddpm_train.py params.yml dataset_file=datasets.lidc dataset_params.path="
     "loss={raters: all, cross_entropy: 0.02}" time_sampling=stratified \
     "network_params={patch_size: 4, base_channels: 32, channel_mult: [1, 2, 4], num_res_blocks: 1}" \
     "network_params.attention_resolutions=[16]" network_params.scale_shift_norm=true \
-    validation_freq=2500 dataset_val_max_size=64 num_samples=8 sampling.steps=10
-python ddpm_eval.py params_eval.yml load_from=logs/lidc_cpu/last.pt sampling.steps=10
+    validation_freq=2500 dataset_val_max_size=64 num_samples=8
+python ddpm_eval.py params_eval.yml load_from=logs/lidc_cpu/last.pt

@@ -10,4 +10,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python ddpm_train.py params.yml output_path=logs/quickstart load_from=auto
-python ddpm_eval.py params_eval.yml load_from=logs/quickstart/last.pt sampling.steps=10
+python ddpm_eval.py params_eval.yml load_from=logs/quickstart/last.pt

@@ -200,7 +200,7 @@ def refusal(*argv: object) -> str:
         (["--num-samples", "100000000"], "argument --num-samples: '100000000' is not an integer of 1 .. 10000"),
         (["--seed", "9" * 5000], "argument --seed: '999999"),
         (["--num-samples", "many"], "'many' is not an integer"),
-        (["--sampler", "euler"], "'ancestral', 'ddim'"),
+        (["--sampler", "euler"], "'ancestral', 'coherent', 'ddim'"),
         (["--sample", "3"], "unrecognized arguments: --sample 3"),
         (["--tile", "0"], "argument --tile"),
         (["--seed", str(2**63)], "argument --seed"),

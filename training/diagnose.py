@@ -34,7 +34,7 @@ from utils.errors import UserError, run_script
 from utils.noise import derive_key, image_keys
 from utils.settings import load_settings
 
-NUM_IMAGES, BATCH_SIZE, NUM_SAMPLES, SAMPLING_STEPS = 32, 8, 8, 10
+NUM_IMAGES, BATCH_SIZE, NUM_SAMPLES = 32, 8, 8
 LEVELS = (0.99, 0.9, 0.5, 0.1)
 """alpha-bar of the noise levels at which the loss is measured, in addition to that at T."""
 
@@ -132,16 +132,19 @@ def compare_losses(model: CCDM, data: AnnotatedDataset) -> tuple[list[Level], fl
 
 def compare_samples(model: CCDM, data: AnnotatedDataset) -> tuple[Samples, Samples]:
     """The model's samples, and the annotators' label maps."""
-    sampling = SamplingConfig(steps=min(SAMPLING_STEPS, model.process.time_steps))
-    predictor, void = model_samples(model, NUM_SAMPLES, sampling, seed=0), void_class(data)
-    rows, annotated = [], []
+    predictor, void = model_samples(model, NUM_SAMPLES, SamplingConfig(), seed=0), void_class(data)
+    rows, annotated, sizes = [], [], []
     for batch in _batches(data):
         comparison = Comparison(batch, predictor(batch), data.num_classes, void)
         distance = ged_from(comparison.pairs)
         labels = comparison.labels[comparison.present]
         rows.append((distance.ged.mean(), distance.diversity_samples.mean(), *_shape(comparison.samples.flatten(0, 1))))
         annotated.append((torch.zeros(()), distance.diversity_labels.mean(), *_shape(labels)))
-    of_model, of_annotators = (Samples(*torch.tensor(parts).double().mean(0).tolist()) for parts in (rows, annotated))
+        sizes.append(len(batch.names))
+    weights = torch.tensor(sizes).double() / sum(sizes)
+    of_model, of_annotators = (
+        Samples(*(weights @ torch.tensor(parts).double()).tolist()) for parts in (rows, annotated)
+    )
     return of_model, of_annotators
 
 
@@ -182,8 +185,7 @@ def as_text(report: Report) -> str:
     for level in report.levels:
         lines.append(f"{level.t:6d}{level.alpha_bar:11.3f}{1e3 * level.network:10.2f}{1e3 * level.without_image:12.2f}")
     lines += ["", f"Of the class frequencies: {1e3 * report.frequencies_only:.2f}. The last row is a classifier's.", ""]
-    steps = f", {SAMPLING_STEPS} steps" if len(report.levels) > 1 else ""
-    lines.append(f"{NUM_SAMPLES} samples of {report.num_images} validation images{steps}:")
+    lines.append(f"{NUM_SAMPLES} samples of {report.num_images} validation images:")
     lines += ["", f"{'':>18}{'GED':>8}{'diversity':>11}{'empty':>8}{'edges':>9}"]
     rows = {"averaged weights": report.averaged, "raw weights": report.raw, "annotations": report.annotations}
     for name, row in rows.items():

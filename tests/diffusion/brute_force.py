@@ -4,10 +4,13 @@ Rows are where a step comes from, columns where it goes to.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor
 
 from diffusion import SAMPLERS, Process, UniformDiffusion, alpha_bar_table
@@ -101,12 +104,35 @@ def distribution_of_samples(
     for time, next_time in itertools.pairwise(grid):
         t, s = torch.full((size,), time), torch.full((size,), next_time)
         p = predict(states, time)[:, :, None]
-        step = SAMPLERS[sampler](process, p, states[:, None], t, s, eta)[:, :, 0]
+        step = SAMPLERS[sampler](process, p, states[:, None], t, s, torch.zeros_like(t), eta)[:, :, 0]
         matrix = step[:, :, 0]
         for pixel in range(1, pixels):
             matrix = (matrix[:, :, None] * step[:, None, :, pixel]).flatten(1)
         distribution = distribution @ matrix
     return distribution
+
+
+def share_of_objects(process: UniformDiffusion, pixels: int, probability: float, grid: list[int]) -> float:
+    """How often `ancestral` samples, the arg max at the end, show an object that covers all pixels with the given
+    probability, and none otherwise: all label maps with as many pixels of class 1 are alike, so these are counted."""
+    count = torch.arange(pixels + 1)
+    reached = stats.binom.pmf(count, pixels, 0.5)
+    for time, next_time in itertools.pairwise(grid):
+        t, s = torch.full_like(count, time), torch.full_like(count, next_time)
+        abar = process.alpha_bar[time]
+        logit = math.log(probability / (1 - probability)) + (2 * count - pixels) * torch.log((1 + abar) / (1 - abar))
+        p_x_0 = torch.stack([-logit, logit], 1).sigmoid()[:, :, None, None].expand(-1, -1, 1, 2)
+        if next_time == 0:
+            return float(reached[logit > 0].sum())
+        x_t = torch.tensor([[0, 1]]).expand(len(count), 1, 2)
+        becomes_one = process.p_posterior(p_x_0, x_t, t, s)[:, 1, 0].numpy()
+        after = np.zeros(pixels + 1)
+        for ones, (from_zero, from_one) in enumerate(becomes_one):
+            zeros = pixels - ones
+            kept = stats.binom.pmf(np.arange(ones + 1), ones, from_one)
+            after += reached[ones] * np.convolve(kept, stats.binom.pmf(np.arange(zeros + 1), zeros, from_zero))
+        reached = after
+    raise AssertionError("the grid does not end at 0")
 
 
 def total_variation(a: Tensor, b: Tensor) -> float:

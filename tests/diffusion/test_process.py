@@ -89,7 +89,7 @@ def test_samples_come_from_the_mask_and_follow_the_prediction() -> None:
     logits = p.log()[None, :, None, None].expand(2, C, 100, 100)
     sampling = SamplingConfig(last_step="draw")
     steps = list(reverse_process(PROCESS, lambda x, t: logits, keys, (100, 100), sampling))
-    assert len(steps) == T  # the default of 25 steps is more than there are
+    assert len(steps) == T  # the default of 10 steps is more than there are
     masked = [float((step.x_s == MASK).double().mean()) for step in steps]
     assert masked == pytest.approx([1 - step / T for step in range(1, T + 1)], abs=0.02)
     frequencies = torch.bincount(steps[-1].x_s.flatten(), minlength=C + 1) / steps[-1].x_s.numel()

@@ -1,6 +1,7 @@
 """Time grids, draws, and the loop from noise to a label map."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def test_time_grid_decreases_from_the_last_time_to_zero(data: st.DataObject, tim
 
 def test_time_grid_has_known_values() -> None:
     table = alpha_bar_table("cosine", 250)
-    assert time_grid(table, 5) == [250, 156, 111, 72, 35, 0]
+    assert time_grid(table, 5) == [250, 218, 184, 147, 102, 0]
     assert time_grid(table, 250) == list(range(250, -1, -1))
     assert time_grid(table, 1) == [250, 0]
     for steps in (-1, 0, 251):
@@ -73,8 +74,8 @@ def test_time_grid_has_known_values() -> None:
 @pytest.mark.parametrize(
     ("process", "steps", "last_step"),
     [
-        (brute.process(2, 250), 25, "argmax"),
-        (brute.process(2, 12), 12, "argmax"),
+        (brute.process(2, 250), 10, "argmax"),
+        (brute.process(2, 7), 7, "argmax"),
         (PixelwiseClassifier(2), 1, "draw"),
     ],
 )
@@ -96,7 +97,7 @@ def test_more_steps_than_the_process_has_are_refused_if_requested() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sampler": "ddpm"}, "'ddpm'; choose from: ancestral, ddim"),
+        ({"sampler": "ddpm"}, "'ddpm'; choose from: ancestral, coherent, ddim"),
         ({"steps": 0}, "greater than or equal to 1"),
         ({"eta": 1.5}, "less than or equal to 1"),
         ({"last_step": "mean"}, "'argmax' or 'draw'"),
@@ -131,7 +132,9 @@ def test_every_step_of_the_grid_starts_from_the_label_maps_before(sampler: str, 
     for time, step in zip(grid, chain, strict=False):
         t, s = torch.full((2,), time), torch.full((2,), step.s)
         p = denoiser(x_t, t).softmax(1)
-        torch.testing.assert_close(step.probabilities, SAMPLERS[sampler](process, p, x_t, t, s, 0.3))
+        torch.testing.assert_close(
+            step.probabilities, SAMPLERS[sampler](process, p, x_t, t, s, derive_key(keys, step.s), 0.3)
+        )
         assert (step.x_s.dtype, step.x_s.shape) == (torch.uint8, (2, *SHAPE))
         x_t = step.x_s
 
@@ -180,3 +183,35 @@ def test_draws_have_the_frequencies_of_their_probabilities(probabilities: list[f
     possible = p > 0
     assert (counts[~possible] == 0).all()
     assert stats.chisquare(counts[possible], p[possible] / p.sum() * counts.sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("sampler", "expected"), [("coherent", 0.1), ("ancestral", 0.064)])
+def test_an_object_of_many_pixels_is_there_as_often_as_it_should_be(sampler: str, expected: float) -> None:
+    """All 64 pixels are of class 1 with probability 0.1, or none is; `brute.share_of_objects` gives the 0.064."""
+    process, shape, logit = brute.process(2, 250), (8, 8), math.log(0.1 / 0.9)
+
+    def exact(x_t: Tensor, t: Tensor) -> Tensor:
+        abar = process.alpha_bar[t]
+        excess = 2 * x_t.double().sum((1, 2)) - x_t[0].numel()
+        value = logit + excess * torch.log((1 + abar) / (1 - abar))
+        return torch.stack([-value / 2, value / 2], 1)[:, :, None, None].expand(-1, -1, *shape)
+
+    keys, sampling = derive_key(torch.arange(4000)), SamplingConfig(steps=10, sampler=sampler)
+    *_, last = reverse_process(process, exact, keys, shape, sampling)
+    means = last.x_s.double().mean((1, 2))
+    assert set(means.tolist()) == {0, 1}
+    assert float(means.mean()) == pytest.approx(expected, abs=0.012)  # 2.5 standard deviations
+
+
+def test_coherent_draws_share_their_numbers_and_keep_the_probabilities_of_every_pixel() -> None:
+    process, keys = brute.process(3, 250), derive_key(torch.arange(20_000))
+    p = torch.tensor([[0.5, 0.2, 0.3], [0.5, 0.2, 0.3], [0.6, 0.1, 0.3]], dtype=torch.float64).T[None, :, None]
+    steps = list(
+        reverse_process(process, lambda x, t: p.log(), keys, (1, 3), SamplingConfig(steps=1, sampler="coherent"))
+    )
+    maps = steps[-1].x_s[:, 0]
+    assert torch.equal(maps[:, 0], maps[:, 1])
+    frequencies = torch.stack([(maps == label).double().mean(0) for label in range(3)])
+    torch.testing.assert_close(frequencies, p[0, :, 0], atol=0.012, rtol=0)
+    # the smallest probability of two different pixels with shared numbers: the total variation of their distributions
+    assert float((maps[:, 1] != maps[:, 2]).double().mean()) < 0.15 < 1 - float((p[0, :, 0, 1] * p[0, :, 0, 2]).sum())

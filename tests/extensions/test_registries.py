@@ -22,7 +22,7 @@ def sqrt_schedule(time_steps: int, offset: float = 1e-4) -> Tensor:
     return 1 - ((torch.arange(time_steps + 1, dtype=torch.float64) / time_steps + offset) / (1 + offset)).sqrt()
 
 
-def direct(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
+def direct(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, eta: float) -> Tensor:
     """Draws the label map itself at every step."""
     return p
 
@@ -49,7 +49,7 @@ def test_schedule(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sampler(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = "sweep={steps: [1, 2], samplers: [ancestral, direct]}"
-    with pytest.raises(UserError, match="unknown name 'direct'; choose from: ancestral, ddim"):
+    with pytest.raises(UserError, match="unknown name 'direct'; choose from: ancestral, coherent, ddim"):
         evaluate(finished_run, tmp_path / "results", sweep)
     monkeypatch.setitem(SAMPLERS, "direct", direct)
     results = evaluate(finished_run, tmp_path / "results", sweep, "sampling.sampler=direct")
