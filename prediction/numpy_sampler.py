@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 
-def sample(path: str, image: Any, num_samples: int = 16, steps: int = 25, seed: int = 0) -> Any:
+def sample(path: str, image: Any, num_samples: int = 16, steps: int = 10, seed: int = 0) -> Any:
     """Label maps of an image, num_samples x H x W, uint8: ancestral sampling."""
     session = onnxruntime.InferenceSession(path)
     about = json.loads(session.get_modelmeta().custom_metadata_map["ccdm"])
