@@ -35,7 +35,7 @@ _T, _STEPS, _MAX_SAMPLES, _IMAGES = 250, 10, 64, 128
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
 
 Measured = dict[tuple[str, int], dict[str, list[float]]]
-"""GED16, HM-IoU16 and, if it is known, the patient of every image, by sampler and steps."""
+"""GED16, HM-IoU16 and the group (the patient, on LIDC) of every image, by sampler and steps."""
 
 
 def schedule() -> Figure:
@@ -81,7 +81,7 @@ def ged_over_samples() -> Figure:
 
 
 def quality_over_steps() -> Figure:
-    """Differences of the quick start from 250 ancestral steps."""
+    """Differences of the quick start from 100 ancestral steps."""
     return _over_steps(_measured("steps.csv"))
 
 
@@ -112,7 +112,7 @@ def _over_steps(measured: Measured) -> Figure:
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     names = {"ged_16": "GED16 (lower is better)", "hm_iou_16": "HM-IoU16 (higher is better)"}
     for axes, (metric, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
-        reference, patients = measured["ancestral", most][metric], measured["ancestral", most].get("group")
+        reference, patients = measured["ancestral", most][metric], measured["ancestral", most]["group"]
         samplers = sorted({sampler for sampler, _ in measured})
         for position, (sampler, colour) in enumerate(zip(samplers, (_BLUE, _ORANGE), strict=False)):
             steps = sorted(steps for name, steps in measured if name == sampler and steps != most)
@@ -137,8 +137,7 @@ def _measured(name: str) -> Measured:
         for row in csv.DictReader(file):
             columns = measured.setdefault((row["sampler"], int(row["steps"])), {})
             for column in ("group", "ged_16", "hm_iou_16"):
-                if column in row:
-                    columns.setdefault(column, []).append(float(row[column]))
+                columns.setdefault(column, []).append(float(row[column]))
     return measured
 
 
