@@ -28,7 +28,6 @@ from utils.noise import derive_key, uniform
 Augment = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 _SETTING = "dataset_pipeline_train"
-_SHIFT = 4  # pixels; a patch of the small networks
 _BUILT_IN = {"resize": "dataset_params.size sets the size", "torchvision_normalise": "images are always normalised"}
 
 
@@ -50,13 +49,6 @@ def quarter_turn(images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, 
         return images, labels
     turned = images.rot90(1, (-2, -1)), labels.rot90(1, (-2, -1))
     return _where(_coin(derive_key(keys, "quarter")), turned, (images, labels))
-
-
-def shift(images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Move by 0 to 4 pixels along each side, all distances equally probable; the pixels at the border are repeated."""
-    rows, columns = derive_key(keys, "y"), derive_key(keys, "x")
-    images, labels = (_moved(_moved(maps, -2, rows), -1, columns) for maps in (images, labels))
-    return images, labels
 
 
 class PerItemTransform:
@@ -81,12 +73,7 @@ class PerItemTransform:
         return normalisation.apply(new_images), new_labels
 
 
-AUGMENTATIONS: dict[str, Augment] = {
-    "flip": flip,
-    "flip_vertical": flip_vertical,
-    "quarter_turn": quarter_turn,
-    "shift": shift,
-}
+AUGMENTATIONS: dict[str, Augment] = {"flip": flip, "flip_vertical": flip_vertical, "quarter_turn": quarter_turn}
 TRANSFORMS: dict[str, Callable[[], nn.Module]] = {
     "colorjitter": lambda: v2.ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5),
 }
@@ -131,15 +118,6 @@ def _augmentation(name: str, normalisation: Normalisation) -> Augment:
 
 def _coin(keys: Tensor) -> Tensor:
     return uniform(keys, (1,))[:, 0] < 0.5
-
-
-def _moved(maps: Tensor, dim: int, keys: Tensor) -> Tensor:
-    """Move every item along a side by the distance that its key gives."""
-    size, shape = maps.shape[dim], [len(maps), *[1] * (maps.dim() - 1)]
-    shape[dim] = size
-    distance = (uniform(keys, (1,)) * (2 * _SHIFT + 1)).long() - _SHIFT
-    source = (torch.arange(size, device=maps.device) + distance).clamp(0, size - 1)
-    return maps.gather(dim, source.view(shape).expand(maps.shape))
 
 
 def _where(chosen: Tensor, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
