@@ -28,7 +28,7 @@ from training.run_dir import FolderLock
         (["process_params.timesteps=9"], "unknown key `timesteps`; did you mean `time_steps`?"),
         (["process=no_such_module"], "process: there is no module no_such_module"),
         (["network=json"], "network: json has no function `get_network`"),
-        (["sampling.sampler=euler"], "choose from: ancestral, ddim"),
+        (["sampling.sampler=euler"], "choose from: ancestral, coherent, ddim"),
         (["class_weights=[1, 1, 1]"], "class_weights has 3 values; datasets.synthetic has 2 classes"),
         (["sampling.steps=51"], "51 sampling steps requested, but the process has 50"),
         (["dataset_pipeline_train=[flup]"], "unknown name 'flup'"),

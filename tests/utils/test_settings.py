@@ -165,7 +165,7 @@ def test_unknown_key_of_the_recipe_is_refused(file: Path) -> None:
         ("batch_size=many", "`batch_size` should be a valid integer, but it is 'many'"),
         ("batch_size=", "`batch_size` should be a valid integer, but it is nothing"),
         ("optim.learning_rate=fast", "`optim.learning_rate` should be a valid number, but it is 'fast'"),
-        ("sampling.sampler=euler", "`sampling.sampler`: unknown name 'euler'; choose from: ancestral, ddim"),
+        ("sampling.sampler=euler", "`sampling.sampler`: unknown name 'euler'; choose from: ancestral, coherent, ddim"),
         ("dataset_pipeline_train=[flip, 1]", "`dataset_pipeline_train.1` should be a valid string, but it is 1"),
         ("optim.lr_params.min_lr=1", "`optim`: lr_params.min_lr is above learning_rate"),
         ("optim=5", "`optim` should be a valid dictionary"),
