@@ -26,8 +26,6 @@ StepDistribution = Callable[[Process, Tensor, Tensor, Tensor, Tensor, Tensor, fl
 (int64, B) are those of the step's noise."""
 
 DEFAULT_STEPS = 10
-
-
 _SHARED_BELOW = 0.2
 """alpha-bar at which x_t begins to show objects of 25 pixels."""
 
@@ -46,8 +44,8 @@ def coherent(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, key
     steps are added: label maps in which one object replaces another come out as nested ones.
     """
     race = exponential(derive_key(keys, "shared"), (p.shape[1],)).to(p.dtype)
-    x_0 = most_probable(p / race[:, :, None, None])[:, None]
-    shared = (x_0 == torch.arange(p.shape[1], dtype=x_0.dtype, device=x_0.device)[:, None, None]).to(p.dtype)
+    x_0 = (p / race[:, :, None, None]).max(1, keepdim=True).indices
+    shared = torch.zeros_like(p).scatter_(1, x_0, 1)
     p = torch.where(per_pixel(process.alpha_bar[t], p.dtype) < _SHARED_BELOW, shared, p)
     return process.p_posterior(p, x_t, t, s)
 
