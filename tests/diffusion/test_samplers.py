@@ -206,10 +206,9 @@ def test_an_object_of_many_pixels_is_there_as_often_as_it_should_be(sampler: str
 def test_coherent_draws_share_their_numbers_and_keep_the_probabilities_of_every_pixel() -> None:
     process, keys = brute.process(3, 250), derive_key(torch.arange(20_000))
     p = torch.tensor([[0.5, 0.2, 0.3], [0.5, 0.2, 0.3], [0.6, 0.1, 0.3]], dtype=torch.float64).T[None, :, None]
-    steps = list(
-        reverse_process(process, lambda x, t: p.log(), keys, (1, 3), SamplingConfig(steps=1, sampler="coherent"))
-    )
-    maps = steps[-1].x_s[:, 0]
+    logits, sampling = p.log().expand(len(keys), -1, -1, -1), SamplingConfig(steps=1, sampler="coherent")
+    (step,) = reverse_process(process, lambda x, t: logits, keys, (1, 3), sampling)
+    maps = step.x_s[:, 0]
     assert torch.equal(maps[:, 0], maps[:, 1])
     frequencies = torch.stack([(maps == label).double().mean(0) for label in range(3)])
     torch.testing.assert_close(frequencies, p[0, :, 0], atol=0.012, rtol=0)
