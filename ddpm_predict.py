@@ -4,8 +4,8 @@ CHECKPOINT  a checkpoint of ddpm_train.py or an official one; of the files that 
 IMAGE       files, folders and patterns; PNG, JPEG, TIFF, BMP, WebP, GIF, NPY (H x W or H x W x channels), DICOM, NIfTI
 
 --num-samples N  label maps per image (16)
---steps N        steps of the sampler, 1 to the T of training (10, or T if that is less)
---sampler NAME   ancestral, coherent or ddim
+--steps N        steps of the sampler, 1 to the T of training (5 of coherent, 10 of others, or T if that is less)
+--sampler NAME   coherent (default), ancestral or ddim
 --seed N         seed of the noise (0)
 --device NAME    auto, cpu, cuda, cuda:N or mps
 --out FOLDER     folder of the results (./predictions); those of an image with the same name are replaced
@@ -156,7 +156,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     parser.add_argument("--num-samples", type=_integer(1, MAX_SAMPLES), default=16)
     parser.add_argument("--steps", type=_integer(1))
-    parser.add_argument("--sampler", choices=list(SAMPLERS), default="ancestral")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default="coherent")
     parser.add_argument("--seed", type=_integer(0), default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", default="predictions")

@@ -87,7 +87,7 @@ class Process(nn.Module, ABC):
 
     def ddim_posterior(self, p_x_0: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eta: float = 0.0) -> Tensor:
         """The step of the sampler "ddim", for processes that have one; shapes as in `p_posterior`."""
-        raise UserError(f"{type(self).__name__} has no ddim step; choose sampler: ancestral")
+        raise UserError(f"{type(self).__name__} has no ddim step; choose sampler: coherent or ancestral")
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

@@ -16,47 +16,54 @@ from torch import Tensor
 from diffusion.process import Process, at_least_float32, per_pixel
 from utils.config import Config, Positive, choice_of
 from utils.errors import UserError
-from utils.noise import derive_key, exponential
+from utils.noise import correlated_exponential, derive_key, exponential
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Maps label maps x_t (B x H x W) and times t (B) to logits of p(x_0 | x_t) (B x C x H x W)."""
 
-StepDistribution = Callable[[Process, Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
-"""Maps (process, p(x_0 | x_t), x_t, t, s, keys, eta) to the probabilities of x_s (B x num_states x H x W); `keys`
+StepDistribution = Callable[[Process, Tensor, Tensor, Tensor, Tensor, Tensor, "SamplingConfig"], Tensor]
+"""Maps (process, p(x_0 | x_t), x_t, t, s, keys, sampling) to the probabilities of x_s (B x num_states x H x W); `keys`
 (int64, B) are those of the step's noise."""
 
-DEFAULT_STEPS = 10
-_SHARED_BELOW = 0.2
-"""alpha-bar at which x_t begins to show objects of 25 pixels."""
+DEFAULT_STEPS = 5
+"""Of `coherent`; the other samplers, which draw pixels independently, take twice as many."""
+
+_CORRELATED_BELOW = 0.5
 
 
-def ancestral(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, eta: float) -> Tensor:
-    """The exact reverse step for any s < t (paper, Eq. 12); keys and eta are not used."""
+def ancestral(
+    process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, sampling: "SamplingConfig"
+) -> Tensor:
+    """The exact reverse step for any s < t (paper, Eq. 12); keys and sampling are not used."""
     return process.p_posterior(p, x_t, t, s)
 
 
-def coherent(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, eta: float) -> Tensor:
-    """`ancestral`, but while abar_t < 0.2, x_0 is drawn from p with one random number per class, the same at all
-    pixels, and x_s from q(x_s | x_t, x_0).
+def coherent(
+    process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, sampling: "SamplingConfig"
+) -> Tensor:
+    """`ancestral`, but while abar_t < 0.5, x_0 is drawn from p with noise that is correlated between pixels, and x_s
+    from q(x_s | x_t, x_0).
 
-    Every pixel keeps the distribution that p gives it, and pixels with similar p agree, so that few steps show an
-    object as a whole or not at all. Unlike `ancestral`, it does not converge to the joint distribution of the pixels as
-    steps are added: label maps in which one object replaces another come out as nested ones.
+    Every pixel keeps the distribution that p gives it. Pixels that are closer than `correlation_length` and have
+    similar p agree, so that few steps show an object as a whole or not at all. With many steps, few pixels change at
+    once, so that both samplers converge to the joint distribution.
     """
-    race = exponential(derive_key(keys, "shared"), (p.shape[1],)).to(p.dtype)
-    x_0 = (p / race[:, :, None, None]).max(1, keepdim=True).indices
-    shared = torch.zeros_like(p).scatter_(1, x_0, 1)
-    p = torch.where(per_pixel(process.alpha_bar[t], p.dtype) < _SHARED_BELOW, shared, p)
+    _, *shape = p.shape
+    race = correlated_exponential(derive_key(keys, "x_0"), shape, sampling.correlation_length).to(p.dtype)
+    drawn = torch.zeros_like(p).scatter_(1, (p / race).max(1, keepdim=True).indices, 1)
+    p = torch.where(per_pixel(process.alpha_bar[t], p.dtype) < _CORRELATED_BELOW, drawn, p)
     return process.p_posterior(p, x_t, t, s)
 
 
-def ddim(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, eta: float) -> Tensor:
+def ddim(
+    process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, sampling: "SamplingConfig"
+) -> Tensor:
     """The step that keeps x_t where it can (Song et al. 2021, appendix A).
 
     eta = 1 redraws every pixel. With correlated pixels only eta = 0 converges to the joint distribution as steps are
     added; any eta > 0 redraws so much that an error remains.
     """
-    return process.ddim_posterior(p, x_t, t, s, eta)
+    return process.ddim_posterior(p, x_t, t, s, sampling.eta)
 
 
 SAMPLERS: dict[str, StepDistribution] = {"ancestral": ancestral, "coherent": coherent, "ddim": ddim}
@@ -92,11 +99,14 @@ class SamplingConfig(Config):
 
     steps: Positive | None = Field(
         None,
-        description=f"steps of the sampler; `null`: {DEFAULT_STEPS}, or all of a process that has fewer; ignored by a "
-        "process of one step",
+        description=f"steps of the sampler; `null`: {DEFAULT_STEPS} of coherent, {2 * DEFAULT_STEPS} of the others, or "
+        "all of a process that has fewer; ignored by a process of one step",
     )
-    sampler: choice_of(SAMPLERS) = Field("ancestral", description="distribution that each step draws from")  # type: ignore[valid-type]
+    sampler: choice_of(SAMPLERS) = Field("coherent", description="distribution that each step draws from")  # type: ignore[valid-type]
     eta: float = Field(0.0, ge=0, le=1, description="ddim only: 0 keeps most pixels, 1 redraws all")
+    correlation_length: float = Field(
+        24.0, gt=0, le=1e6, description="coherent only: pixels over which noise is correlated, the size of objects"
+    )
     last_step: Literal["argmax", "draw"] | None = Field(
         None,
         description="how the last step's probabilities become a label map; `null`: argmax, or draw for a classifier",
@@ -108,7 +118,8 @@ class SamplingConfig(Config):
         Raises:
             UserError: if more steps are requested than the process has.
         """
-        steps = min(DEFAULT_STEPS, process.time_steps)
+        default = DEFAULT_STEPS if self.sampler == "coherent" else 2 * DEFAULT_STEPS
+        steps = min(default, process.time_steps)
         if self.steps is not None and process.time_steps > 1:
             steps = self.steps
         if steps > process.time_steps:
@@ -165,7 +176,7 @@ def _run(
         t, s = (torch.full_like(keys, value) for value in (time, next_time))
         p_x_0 = at_least_float32(denoiser(x, t)).softmax(1)
         step_keys = derive_key(keys, next_time)
-        probabilities = step_distribution(process, p_x_0, x, t, s, step_keys, sampling.eta)
+        probabilities = step_distribution(process, p_x_0, x, t, s, step_keys, sampling)
         if next_time == 0 and sampling.last_step == "argmax":
             x = most_probable(probabilities)
         else:

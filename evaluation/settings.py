@@ -15,7 +15,7 @@ class SweepConfig(Config):
 
     steps: Annotated[list[Positive], AsList] = Field([], description="numbers of steps to compare; [] for no sweep")
     samplers: Annotated[list[choice_of(SAMPLERS)], AsList] = Field(  # type: ignore[valid-type]
-        ["ancestral"], min_length=1, description="samplers to compare"
+        ["coherent"], min_length=1, description="samplers to compare"
     )
 
 

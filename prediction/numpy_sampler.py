@@ -7,21 +7,22 @@ Copy this file to wherever the ONNX file goes; it imports nothing of this softwa
 
 import itertools
 import json
+import math
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
 
-def sample(path: str, image: Any, num_samples: int = 16, steps: int = 10, seed: int = 0) -> Any:
-    """Label maps of an image, num_samples x H x W, uint8: ancestral sampling."""
+def sample(path: str, image: Any, num_samples: int = 16, steps: int = 5, seed: int = 0, length: float = 24.0) -> Any:
+    """Label maps of an image, num_samples x H x W, uint8, by the sampler `coherent` with a correlation length."""
     session = onnxruntime.InferenceSession(path)
     about = json.loads(session.get_modelmeta().custom_metadata_map["ccdm"])
     abar, c = np.array(about["alpha_bar"]), about["num_classes"]
     mean, std = (np.array(about[name], np.float32)[:, None, None] for name in ("image_mean", "image_std"))
     x = (np.asarray(image, np.float32).reshape(len(mean), *about["size"]) - mean) / std
     keys = [_derive_key(seed, _image_key(x), number) for number in range(num_samples)]
-    return np.stack([_one(session, x, key, time_grid(abar, steps), abar, c) for key in keys])
+    return np.stack([_one(session, x, key, time_grid(abar, steps), abar, c, length) for key in keys])
 
 
 def time_grid(abar: Any, steps: int) -> list[int]:
@@ -34,13 +35,16 @@ def time_grid(abar: Any, steps: int) -> list[int]:
     return [min(t, last - k) for k, t in enumerate(grid)]
 
 
-def _one(session: Any, image: Any, key: int, grid: list[int], abar: Any, c: int) -> Any:
-    """One label map, H x W: exact reverse steps between the times of the grid, the last of which takes the arg max."""
+def _one(session: Any, image: Any, key: int, grid: list[int], abar: Any, c: int, length: float) -> Any:
+    """One label map, H x W: reverse steps between the times of the grid, the last of which takes the arg max."""
     x_t = (_uniform(_derive_key(key, _X_T), image.shape[1:]) * np.float32(c)).astype(np.uint8)
     for t, s in itertools.pairwise(grid):
         logits = session.run(None, {"x_t": x_t[None], "t": np.array([t]), "images": image[None]})[0][0]
         p = np.exp(logits - logits.max(0))
         p /= p.sum(0)
+        if abar[t] < 0.5:
+            race = _correlated_exponential(_derive_key(_derive_key(key, s), _X_0), p.shape, length)
+            p = ((p / race).argmax(0) == np.arange(c)[:, None, None]).astype(np.float32)
         is_x_t = x_t == np.arange(c)[:, None, None]
         kept = abar[t] / abar[s], abar[t], abar[s]
         step, full, past = ((np.float32(a), np.float32((1 - a) / c)) for a in kept)
@@ -52,7 +56,8 @@ def _one(session: Any, image: Any, key: int, grid: list[int], abar: Any, c: int)
 
 
 # The keyed noise of utils/noise.py.
-_X_T = 0x71299D1A2A7ABD80  # BLAKE2b of "x_T", the purpose of the first draw
+_X_T = 0x71299D1A2A7ABD80  # BLAKE2b of "x_T", the purpose of the first draw; likewise
+_X_0, _RADIUS, _ANGLE = 0x2FF2CAACDD950D73, 0xB61FE7891802D15A, 0x68F11B556CAA1DF3
 _64 = 2**64 - 1
 
 
@@ -61,6 +66,20 @@ def _derive_key(*parts: int) -> int:
     for part in parts:
         key = _mix64(_mix64(key) ^ (part & _64))
     return key
+
+
+def _correlated_exponential(key: int, shape: tuple[int, ...], length: float) -> Any:
+    radius, angle = (_uniform(_derive_key(key, purpose), shape) for purpose in (_RADIUS, _ANGLE))
+    normal = np.sqrt(-2 * np.log1p(-radius)) * np.cos(np.float32(math.tau) * angle)
+    rows, columns = (_smoothing(side, length) for side in shape[1:])
+    below = np.vectorize(math.erfc)(rows @ normal @ columns.T / -math.sqrt(2)) / 2
+    return -np.log1p(-np.minimum(below, 1 - 2.0**-24)).astype(np.float32)
+
+
+def _smoothing(side: int, length: float) -> Any:
+    place = np.arange(side, dtype=np.float32) / np.float32(length)
+    weights = np.exp(-2 * (place[:, None] - place) ** 2)
+    return weights / np.linalg.norm(weights, axis=1, keepdims=True)
 
 
 def _image_key(image: Any) -> int:

@@ -66,7 +66,7 @@ def test_results_hold_scores_and_protocol(
     assert set(METRICS) <= set(lines(results)["model"])
     assert results["settings"]["dataset_file"] == results["dataset_file"] == "datasets.synthetic"
     assert results["settings"]["dataset_params"] == {"path": str(data_folder), "side": tiny.SIDE}
-    sampling = {"steps": 3, "sampler": "ancestral", "eta": 0.0, "last_step": "argmax"}
+    sampling = {"steps": 3, "sampler": "coherent", "eta": 0.0, "correlation_length": 24.0, "last_step": "argmax"}
     assert results["results"][0]["sampling"] == sampling
     checkpoint = load_checkpoint(finished_run / "best_ged.pt")
     assert results["checkpoint"]["step"] == checkpoint["step"]

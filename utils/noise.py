@@ -10,9 +10,12 @@ of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
 import hashlib
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _TWO_POW_MINUS_31 = 2.0**-31
 _LARGEST_BELOW_ONE = 1.0 - 2.0**-24
@@ -48,7 +51,7 @@ def image_keys(images: Tensor) -> Tensor:
     return _mix64((low.long().sum(1) << 32) ^ high.long().sum(1))
 
 
-def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+def uniform(key: Tensor, shape: Sequence[int]) -> Tensor:
     """Independent uniforms in (0, 1) for every key: int64 of shape B -> float32 of shape B x `shape`.
 
     The spacing near 0 is 2^-31, so that rare events keep their probability; neither 0 nor 1 occurs.
@@ -57,12 +60,31 @@ def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     return ((((bits >> 1) & 0x7FFFFFFF).float() + 0.5) * _TWO_POW_MINUS_31).clamp_(max=_LARGEST_BELOW_ONE)
 
 
-def exponential(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+def exponential(key: Tensor, shape: Sequence[int]) -> Tensor:
     """Independent standard exponentials for every key: int64 of shape B -> float32 of shape B x `shape`.
 
     `argmax(p / exponential)` is a draw from Cat(p): the Gumbel-max trick without its logarithm.
     """
     return -torch.log1p(-uniform(key, shape))
+
+
+def correlated_exponential(key: Tensor, shape: Sequence[int], length: float) -> Tensor:
+    """Standard exponentials that are correlated between pixels: int64 of shape B -> float32 of shape B x C x H x W.
+
+    They are functions of normal variables that a Gaussian filter smoothed (a Gaussian copula): away from borders, those
+    of two pixels at a distance d have a correlation of exp( -(d / `length`)^2 ).
+    """
+    radius, angle = exponential(derive_key(key, "radius"), shape), uniform(derive_key(key, "angle"), shape)
+    normal = (2 * radius).sqrt() * (math.tau * angle).cos()
+    rows, columns = (_smoothing(side, length, key.device) for side in shape[1:])
+    below = torch.erfc(rows @ normal @ columns.T / -math.sqrt(2)) / 2  # the probability of a smaller number
+    return -torch.log1p(-below.clamp(max=_LARGEST_BELOW_ONE))
+
+
+def _smoothing(side: int, length: float, device: torch.device) -> Tensor:
+    """A Gaussian filter along one axis as a matrix, side x side, which keeps the variance of independent numbers."""
+    place = torch.arange(side, device=device) / length
+    return functional.normalize(torch.exp(-2 * (place[:, None] - place).square()))
 
 
 def _word(part: int | str | Tensor) -> int | Tensor:
@@ -78,7 +100,7 @@ def _hash_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _random_bits(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _random_bits(key: Tensor, shape: Sequence[int]) -> Tensor:
     """32 random bits per position, as int32; with two keyed rounds, no stream is a shifted copy of another."""
     key = _mix64(key)
     low, high = ((half & 0xFFFFFFFF).to(torch.int32)[:, None] for half in (key, key >> 32))

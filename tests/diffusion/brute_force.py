@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from diffusion import SAMPLERS, Process, UniformDiffusion, alpha_bar_table
+from diffusion import SAMPLERS, Process, SamplingConfig, UniformDiffusion, alpha_bar_table
 
 CLASSES = (2, 3, 20)
 T = 12
@@ -100,11 +100,12 @@ def distribution_of_samples(
     A step draws pixels independently given the state before it, so its matrix over joint states is a product.
     """
     size, pixels = states.shape
+    sampling = SamplingConfig(sampler=sampler, eta=eta)
     distribution = torch.full((size,), 1 / size, dtype=torch.float64) if start is None else start
     for time, next_time in itertools.pairwise(grid):
         t, s = torch.full((size,), time), torch.full((size,), next_time)
         p = predict(states, time)[:, :, None]
-        step = SAMPLERS[sampler](process, p, states[:, None], t, s, torch.zeros_like(t), eta)[:, :, 0]
+        step = SAMPLERS[sampler](process, p, states[:, None], t, s, torch.zeros_like(t), sampling)[:, :, 0]
         matrix = step[:, :, 0]
         for pixel in range(1, pixels):
             matrix = (matrix[:, :, None] * step[:, None, :, pixel]).flatten(1)

@@ -42,12 +42,13 @@ def test_loss_is_the_cross_entropy() -> None:
 
 def test_samples_are_independent_draws_from_the_prediction() -> None:
     logits, _ = logits_and_labels()
-    (step,) = reverse_process(PixelwiseClassifier(3), lambda x_t, t: logits, KEYS, (40, 50), SamplingConfig())
+    sampling = SamplingConfig(sampler="ancestral")
+    (step,) = reverse_process(PixelwiseClassifier(3), lambda x_t, t: logits, KEYS, (40, 50), sampling)
     assert step.s == 0
     assert torch.equal(step.probabilities, logits.softmax(1))
     counts, expected = F.one_hot(step.x_s.long(), 3).sum((0, 1, 2)), logits.softmax(1).sum((0, 2, 3))
     assert torch.allclose(counts.double(), expected, rtol=0.05)
-    sampling = SamplingConfig(last_step="argmax")
+    sampling = SamplingConfig(sampler="ancestral", last_step="argmax")
     (step,) = reverse_process(PixelwiseClassifier(3), lambda x_t, t: logits, KEYS, (40, 50), sampling)
     assert torch.equal(step.x_s.long(), logits.argmax(1))
 
@@ -57,5 +58,5 @@ def test_there_is_no_ddim_step() -> None:
     steps = reverse_process(
         PixelwiseClassifier(3), lambda x_t, t: logits, KEYS, (40, 50), SamplingConfig(sampler="ddim")
     )
-    with pytest.raises(UserError, match="PixelwiseClassifier has no ddim step; choose sampler: ancestral"):
+    with pytest.raises(UserError, match="PixelwiseClassifier has no ddim step; choose sampler: coherent or ancestral"):
         next(steps)

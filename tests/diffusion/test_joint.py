@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import UniformDiffusion, time_grid
+from diffusion import SamplingConfig, UniformDiffusion, reverse_process, time_grid
 from tests.diffusion import brute_force as brute
+from utils.noise import derive_key
 
 SHAPES = ((2, 4), (3, 3))
 JOINTS = ("copies", "chain", "rough", "parity")
@@ -75,6 +76,36 @@ def test_samples_follow_the_joint(sampler: str, joint: str, num_classes: int, pi
     few = 0.2 if joint == "parity" else 0.06  # parity is decided in the last steps, which the grid keeps few
     bound = 0.01 if steps == 250 else few
     assert distance(joint, num_classes, pixels, steps, sampler) <= bound
+
+
+@per_joint
+def test_coherent_samples_follow_the_joint_in_many_steps(joint: str) -> None:
+    assert distance_of_coherent_samples(joint, 2, 4, 250) < 0.025
+
+
+@pytest.mark.parametrize("joint", ["copies", "chain"])
+@per_shape
+def test_coherent_samples_of_pixels_that_agree_are_closer_in_few_steps(
+    joint: str, num_classes: int, pixels: int
+) -> None:
+    independent = distance(joint, num_classes, pixels, 5, "ancestral")
+    assert distance_of_coherent_samples(joint, num_classes, pixels, 5) < 0.85 * independent
+
+
+def distance_of_coherent_samples(name: str, num_classes: int, pixels: int, steps: int) -> float:
+    """The same of 10,000 samples of `coherent`, the last step drawn; chance alone makes it about 0.015."""
+    process, states = brute.process(num_classes, 250), brute.all_states(num_classes, pixels)
+    joint = joint_distribution(name, states)
+    predict = brute.exact_denoiser(process, joint, states)
+    places = num_classes ** torch.arange(pixels - 1, -1, -1)
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        return predict(states, int(t[0]))[(x_t[:, 0] * places).sum(1)].log()[:, :, None]
+
+    keys, sampling = derive_key(torch.arange(10_000)), SamplingConfig(steps=steps, sampler="coherent", last_step="draw")
+    *_, last = reverse_process(process, denoiser, keys, (1, pixels), sampling)
+    counts = torch.bincount((last.x_s[:, 0] * places).sum(1), minlength=len(states))
+    return brute.total_variation(joint, counts / len(keys))
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.3])

@@ -87,7 +87,7 @@ def test_samples_come_from_the_mask_and_follow_the_prediction() -> None:
     p = torch.tensor([0.6, 0.3, 0.1])
     keys = derive_key(torch.arange(2))
     logits = p.log()[None, :, None, None].expand(2, C, 100, 100)
-    sampling = SamplingConfig(last_step="draw")
+    sampling = SamplingConfig(sampler="ancestral", last_step="draw")
     steps = list(reverse_process(PROCESS, lambda x, t: logits, keys, (100, 100), sampling))
     assert len(steps) == T  # the default of 10 steps is more than there are
     masked = [float((step.x_s == MASK).double().mean()) for step in steps]

@@ -74,14 +74,15 @@ def test_time_grid_has_known_values() -> None:
 @pytest.mark.parametrize(
     ("process", "steps", "last_step"),
     [
-        (brute.process(2, 250), 10, "argmax"),
-        (brute.process(2, 7), 7, "argmax"),
+        (brute.process(2, 250), 5, "argmax"),
+        (brute.process(2, 3), 3, "argmax"),
         (PixelwiseClassifier(2), 1, "draw"),
     ],
 )
 def test_defaults_depend_on_the_process(process: Process, steps: int, last_step: Any) -> None:
     resolved = SamplingConfig().resolve(process)
     assert (resolved.steps, resolved.last_step) == (steps, last_step)
+    assert SamplingConfig(sampler="ancestral").resolve(brute.process(2, 250)).steps == 10
     requested = SamplingConfig(steps=1, sampler="ddim", eta=0.5, last_step="argmax")
     assert requested.resolve(process) == requested
 
@@ -100,6 +101,7 @@ def test_more_steps_than_the_process_has_are_refused_if_requested() -> None:
         ({"sampler": "ddpm"}, "'ddpm'; choose from: ancestral, coherent, ddim"),
         ({"steps": 0}, "greater than or equal to 1"),
         ({"eta": 1.5}, "less than or equal to 1"),
+        ({"correlation_length": 0}, "greater than 0"),
         ({"last_step": "mean"}, "'argmax' or 'draw'"),
     ],
 )
@@ -132,9 +134,8 @@ def test_every_step_of_the_grid_starts_from_the_label_maps_before(sampler: str, 
     for time, step in zip(grid, chain, strict=False):
         t, s = torch.full((2,), time), torch.full((2,), step.s)
         p = denoiser(x_t, t).softmax(1)
-        torch.testing.assert_close(
-            step.probabilities, SAMPLERS[sampler](process, p, x_t, t, s, derive_key(keys, step.s), 0.3)
-        )
+        expected = SAMPLERS[sampler](process, p, x_t, t, s, derive_key(keys, step.s), sampling)
+        torch.testing.assert_close(step.probabilities, expected)
         assert (step.x_s.dtype, step.x_s.shape) == (torch.uint8, (2, *SHAPE))
         x_t = step.x_s
 
@@ -203,14 +204,15 @@ def test_an_object_of_many_pixels_is_there_as_often_as_it_should_be(sampler: str
     assert float(means.mean()) == pytest.approx(expected, abs=0.012)  # 2.5 standard deviations
 
 
-def test_coherent_draws_share_their_numbers_and_keep_the_probabilities_of_every_pixel() -> None:
+def test_coherent_draws_of_close_pixels_agree_and_keep_the_probabilities_of_every_pixel() -> None:
     process, keys = brute.process(3, 250), derive_key(torch.arange(20_000))
     p = torch.tensor([[0.5, 0.2, 0.3], [0.5, 0.2, 0.3], [0.6, 0.1, 0.3]], dtype=torch.float64).T[None, :, None]
-    logits, sampling = p.log().expand(len(keys), -1, -1, -1), SamplingConfig(steps=1, sampler="coherent")
+    sampling = SamplingConfig(steps=1, sampler="coherent", correlation_length=1e6)
+    logits = p.log().expand(len(keys), -1, -1, -1)
     (step,) = reverse_process(process, lambda x, t: logits, keys, (1, 3), sampling)
     maps = step.x_s[:, 0]
     assert torch.equal(maps[:, 0], maps[:, 1])
     frequencies = torch.stack([(maps == label).double().mean(0) for label in range(3)])
     torch.testing.assert_close(frequencies, p[0, :, 0], atol=0.012, rtol=0)
-    # the smallest probability of two different pixels with shared numbers: the total variation of their distributions
+    # the smallest probability of two different pixels with the same numbers: the total variation of their distributions
     assert float((maps[:, 1] != maps[:, 2]).double().mean()) < 0.15 < 1 - float((p[0, :, 0, 1] * p[0, :, 0, 2]).sum())

@@ -122,8 +122,8 @@ def test_sweep_does_not_draw_the_model_s_own_samples_again(
     results = evaluation(val, dataset_val_max_size=2, num_samples=3, sampling=sampling, sweep=sweep).run(tmp_path)
     assert steps == [2, 1]
     scored = {result.name: result for result in results}
-    assert (scored["ancestral 2"].kind, scored["model"].kind) == ("sweep", "model")
-    assert scored["ancestral 2"].per_seed == scored["model"].per_seed
+    assert (scored["coherent 2"].kind, scored["model"].kind) == ("sweep", "model")
+    assert scored["coherent 2"].per_seed == scored["model"].per_seed
 
 
 @pytest.mark.parametrize(

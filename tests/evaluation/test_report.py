@@ -149,7 +149,7 @@ def test_terminal_shows_the_same_tables(either: Evaluated) -> None:
 
 def test_page_says_what_was_evaluated_and_how(either: Evaluated) -> None:
     text, number = either.page.text, 4 if either.contents["task"] == "distribution" else 5
-    assert f"{number} images of the test split; ancestral sampler, 3 of 50 steps, seed 0" in text
+    assert f"{number} images of the test split; coherent sampler, 3 of 50 steps, seed 0" in text
     if either.contents["task"] == "distribution":
         assert f"GED4 (lower is better)\n{in_words(either.rows('model')['ged', 4])}\noracle 0." in text
     else:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import ddpm_eval
 from checkpoints.model import build_model
-from diffusion import SAMPLERS, SCHEDULES, Process
+from diffusion import SAMPLERS, SCHEDULES, Process, SamplingConfig
 from evaluation.image_metrics import METRICS, Comparison, Metric
 from tests import tiny
 from tests.trainings import Train
@@ -22,7 +22,9 @@ def sqrt_schedule(time_steps: int, offset: float = 1e-4) -> Tensor:
     return 1 - ((torch.arange(time_steps + 1, dtype=torch.float64) / time_steps + offset) / (1 + offset)).sqrt()
 
 
-def direct(process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, eta: float) -> Tensor:
+def direct(
+    process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, sampling: SamplingConfig
+) -> Tensor:
     """Draws the label map itself at every step."""
     return p
 

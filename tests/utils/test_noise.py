@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from utils import noise
-from utils.noise import derive_key, exponential, image_keys, seed_from, uniform
+from utils.noise import correlated_exponential, derive_key, exponential, image_keys, seed_from, uniform
 
 FINE = 1e-4
 FINE_Z = 4.5
@@ -174,6 +174,27 @@ def test_small_exponentials_are_as_precise_as_large_ones() -> None:
     assert p_uniform(-torch.expm1(-small) / -math.expm1(-1e-3)) > FINE
     assert len(small.unique()) > 0.99 * len(small)
     torch.testing.assert_close(x, -torch.log1p(-u), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("length", [0.2, 4.0, 1e6])
+def test_correlated_exponentials_are_exponentials_at_every_pixel(length: float) -> None:
+    x = correlated_exponential(derive_key(torch.arange(4000)), (2, 9, 20), length).double()
+    for row, column in ((0, 0), (4, 10), (8, 19)):
+        assert p_uniform(-torch.expm1(-x[:, 0, row, column])) > FINE
+    classes = -torch.expm1(-x[:, :, 4, 10])
+    check_independent(classes[:, 0], classes[:, 1])
+
+
+def test_correlation_of_exponentials_falls_with_the_distance_of_their_pixels() -> None:
+    length, keys = 4.0, derive_key("correlated", torch.arange(20_000))
+    x = correlated_exponential(keys, (1, 25, 32), length)[:, 0].double()
+    normal = math.sqrt(2) * torch.erfinv(1 - 2 * torch.exp(-x))
+    for other in ((12, 15), (14, 17), (12, 19), (20, 15)):
+        distance = math.dist((12, 15), other)
+        correlation = float(torch.corrcoef(torch.stack([normal[:, 12, 15], normal[:, *other]]))[0, 1])
+        assert correlation == pytest.approx(math.exp(-((distance / length) ** 2)), abs=0.02)
+    shared = correlated_exponential(keys[:100], (1, 25, 32), 1e6).flatten(1)
+    torch.testing.assert_close(shared, shared[:, :1].expand_as(shared), rtol=1e-4, atol=1e-6)
 
 
 def test_keys_from_integers_and_from_tensors_agree_and_broadcast() -> None:
