@@ -15,7 +15,7 @@ from tests.models import dinos
 from utils.errors import UserError
 from utils.noise import derive_key
 
-THREE_STEPS = SamplingConfig(steps=3)
+THREE_STEPS = SamplingConfig(steps=3, sampler="ancestral")
 
 
 @pytest.fixture
