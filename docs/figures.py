@@ -2,14 +2,14 @@
 
 The data are the process, the synthetic dataset, and `docs/steps.csv`, which has rows of the `per_image.csv` of
 
-    python ddpm_eval.py params_eval.yml dataset_val_max_size=64 'sweep.steps=[5,10,25,50,100,250]'
-    python ddpm_eval.py params_eval.yml dataset_val_max_size=64 'sweep.steps=[5,10,25,50]' sweep.samplers=ddim
+    python ddpm_eval.py params_eval.yml dataset_val_max_size=64 'sweep.steps=[5,10,25,100]' sweep.samplers=ancestral
+    python ddpm_eval.py params_eval.yml dataset_val_max_size=64 'sweep.steps=[5,10,25]'
 
 Those of docs/results.md come from `docs/lidc_training.csv`, the validations in the log of `runs/lidc_cpu.sh`, and from
 `docs/lidc_steps.csv`, the same rows of
 
     python ddpm_eval.py params_eval.yml load_from=weights/lidc_small dataset_params.path=data_lidc.hdf5 \\
-        dataset_split=val dataset_val_max_size=200 'sweep.steps=[100,25,10,5]'
+        dataset_split=val dataset_val_max_size=200 precision=bfloat16 ...
 """
 
 import csv
