@@ -3,9 +3,8 @@
 #
 #     bash runs/quickstart.sh
 #
-# Expected: GED16 0.234 and HM-IoU16 0.537 on the test split (0.231 and 0.539, 0.237 and 0.532 with the seeds 1 and 2);
-# in float32, 4 min 19 s of training and 54 s of evaluation on two cores of an AMD EPYC (Zen 4), 6 min and 1 min on two of
-# an Intel Xeon (Sapphire Rapids).
+# Expected: GED16 0.239 and HM-IoU16 0.549 on the test split (0.239 and 0.542, 0.241 and 0.546 with the seeds 1 and 2);
+# in float32, 4 min 17 s of training and 32 s of evaluation on two cores of an AMD EPYC (Zen 4).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
