@@ -77,8 +77,8 @@ def _correlated_exponential(key: int, shape: tuple[int, ...], length: float) -> 
 
 
 def _smoothing(side: int, length: float) -> Any:
-    place = np.arange(side, dtype=np.float32) / np.float32(length)
-    weights = np.exp(-2 * (place[:, None] - place) ** 2)
+    place = np.arange(side, dtype=np.float32)
+    weights = np.exp(-2 * ((place[:, None] - place) / np.float32(length)) ** 2)
     return weights / np.linalg.norm(weights, axis=1, keepdims=True)
 
 

@@ -83,8 +83,8 @@ def correlated_exponential(key: Tensor, shape: Sequence[int], length: float) -> 
 
 def _smoothing(side: int, length: float, device: torch.device) -> Tensor:
     """A Gaussian filter along one axis as a matrix, side x side, which keeps the variance of independent numbers."""
-    place = torch.arange(side, device=device) / length
-    return functional.normalize(torch.exp(-2 * (place[:, None] - place).square()))
+    place = torch.arange(side, device=device)
+    return functional.normalize(torch.exp(-2 * ((place[:, None] - place) / length).square()))
 
 
 def _word(part: int | str | Tensor) -> int | Tensor:

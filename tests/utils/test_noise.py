@@ -176,7 +176,7 @@ def test_small_exponentials_are_as_precise_as_large_ones() -> None:
     torch.testing.assert_close(x, -torch.log1p(-u), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("length", [0.2, 4.0, 1e6])
+@pytest.mark.parametrize("length", [1e-40, 0.2, 4.0, 1e6])
 def test_correlated_exponentials_are_exponentials_at_every_pixel(length: float) -> None:
     x = correlated_exponential(derive_key(torch.arange(4000)), (2, 9, 20), length).double()
     for row, column in ((0, 0), (4, 10), (8, 19)):
