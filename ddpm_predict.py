@@ -156,7 +156,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     parser.add_argument("--num-samples", type=_integer(1, MAX_SAMPLES), default=16)
     parser.add_argument("--steps", type=_integer(1))
-    parser.add_argument("--sampler", choices=list(SAMPLERS), default="coherent")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default=SamplingConfig().sampler)
     parser.add_argument("--seed", type=_integer(0), default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", default="predictions")

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from datasets import KnownDistribution
 from datasets.loading import EvaluationBatch
-from diffusion.samplers import SamplingConfig
+from diffusion.samplers import SamplingConfig, one_hot_of_most_probable
 from metrics import label_frequencies
 from models import CCDM, SampleChunk
 from utils.noise import seed_from
@@ -99,11 +99,10 @@ def always_empty(num_classes: int) -> Predictor:
     return predict
 
 
-def _votes(probabilities: Tensor) -> Tensor:
-    return torch.zeros_like(probabilities).scatter_(1, probabilities.argmax(1, keepdim=True), 1)
-
-
-VOTES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": lambda probabilities: probabilities, "majority": _votes}
+VOTES: dict[str, Callable[[Tensor], Tensor]] = {
+    "confidence": lambda probabilities: probabilities,
+    "majority": one_hot_of_most_probable,
+}
 """What a sample contributes to the fused map, given its class probabilities (M x C x H x W)."""
 
 
