@@ -86,8 +86,6 @@ def output_names(paths: Sequence[Path], reserved: Iterable[str] = ()) -> list[st
 
 
 def _matches(argument: str, out: Path) -> Found:
-    if not argument:
-        raise UserError("one of the images is an empty text; the current folder is called .")
     path = expand_path(argument)
     if path.is_dir():
         files = sorted(inner for inner in path.rglob("*") if _is_data(inner, path, out))

@@ -220,6 +220,10 @@ def test_shipped_training_settings_are_valid_for_every_recipe() -> None:
     assert own.network_params == lidc.network_params != {}
 
 
+def test_shipped_evaluation_settings_are_the_defaults_of_the_code() -> None:
+    assert load_settings(EvalSettings, [str(ROOT / "params_eval.yml")], default_file="") == EvalSettings()
+
+
 @pytest.mark.parametrize(("name", "schema"), [("params.yml", TrainSettings), ("params_eval.yml", EvalSettings)])
 def test_resolved_settings_can_be_read_back(
     name: str, schema: type[TrainSettings] | type[EvalSettings], tmp_path: Path
