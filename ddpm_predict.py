@@ -4,7 +4,7 @@ CHECKPOINT  a checkpoint of ddpm_train.py or an official one; of the files that 
 IMAGE       files, folders and patterns; PNG, JPEG, TIFF, BMP, WebP, GIF, NPY (H x W or H x W x channels), DICOM, NIfTI
 
 --num-samples N  label maps per image (16)
---steps N        steps of the sampler, 1 to the T of training (5 of coherent, 10 of others, or T if that is less)
+--steps N        steps of the sampler, 1 to the T of training (10, or T if that is less)
 --sampler NAME   coherent (default), ancestral or ddim
 --seed N         seed of the noise (0)
 --device NAME    auto, cpu, cuda, cuda:N or mps

@@ -25,8 +25,7 @@ StepDistribution = Callable[[Process, Tensor, Tensor, Tensor, Tensor, Tensor, "S
 """Maps (process, p(x_0 | x_t), x_t, t, s, keys, sampling) to the probabilities of x_s (B x num_states x H x W); `keys`
 (int64, B) are those of the step's noise."""
 
-DEFAULT_STEPS = 5
-"""Of `coherent`; the other samplers, which draw pixels independently, take twice as many."""
+DEFAULT_STEPS = 10
 
 _CORRELATED_BELOW = 0.5
 
@@ -99,8 +98,8 @@ class SamplingConfig(Config):
 
     steps: Positive | None = Field(
         None,
-        description=f"steps of the sampler; `null`: {DEFAULT_STEPS} of coherent, {2 * DEFAULT_STEPS} of the others, or "
-        "all of a process that has fewer; ignored by a process of one step",
+        description=f"steps of the sampler; `null`: {DEFAULT_STEPS}, or all of a process that has fewer; ignored by a "
+        "process of one step",
     )
     sampler: choice_of(SAMPLERS) = Field("coherent", description="distribution that each step draws from")  # type: ignore[valid-type]
     eta: float = Field(0.0, ge=0, le=1, description="ddim only: 0 keeps most pixels, 1 redraws all")
@@ -118,8 +117,7 @@ class SamplingConfig(Config):
         Raises:
             UserError: if more steps are requested than the process has.
         """
-        default = DEFAULT_STEPS if self.sampler == "coherent" else 2 * DEFAULT_STEPS
-        steps = min(default, process.time_steps)
+        steps = min(DEFAULT_STEPS, process.time_steps)
         if self.steps is not None and process.time_steps > 1:
             steps = self.steps
         if steps > process.time_steps:

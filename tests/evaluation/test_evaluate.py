@@ -170,7 +170,7 @@ def test_model_is_scored_by_the_task_of_the_data(val: SyntheticLesions) -> None:
 
 
 def test_steps_default_to_those_of_a_short_process(val: SyntheticLesions) -> None:
-    assert evaluation(val).sampling.steps == 5
+    assert evaluation(val).sampling.steps == 10
     classifier = CCDM(tiny.model().network, PixelwiseClassifier(2))
     assert evaluation(val, classifier).sampling == SamplingConfig(steps=1, last_step="draw")
 
