@@ -1,7 +1,7 @@
 """Pixel-wise classification as a process of one step: the baseline that shows what diffusion adds.
 
-x_1 carries no information, so the network predicts p(x_0 | image) directly, and the loss is the cross entropy. Samples
-draw every pixel independently of the others.
+x_1 carries no information, so the network predicts p(x_0 | image) directly, and the loss is the cross entropy. The only
+step draws all pixels at once, independently or, by `coherent`, with noise that is correlated between them.
 """
 
 import torch
