@@ -21,7 +21,7 @@ def expand_path(path: str | Path) -> Path:
     UserError for any other variable that is not set, and for a path that no file can have."""
     text = str(path)
     if not text or "\0" in text:
-        raise UserError(f"{text!r} is not a path")
+        raise UserError(f"{text!r} is not a path" + ("" if text else "; the current folder is called ."))
     if "TMPDIR" not in os.environ:
         text = text.replace("${TMPDIR}", tempfile.gettempdir()).replace("$TMPDIR", tempfile.gettempdir())
     expanded = os.path.expanduser(os.path.expandvars(text))

@@ -63,7 +63,7 @@ def test_patterns_and_files_keep_their_order_without_duplicates(pictures: Path) 
 def test_arguments_without_images_raise_an_error(pictures: Path, argument: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         found(pictures, "a", argument)
-    with pytest.raises(UserError, match="is not a path"):
+    with pytest.raises(UserError, match="is not a path; the current folder is called"):
         find_images([""], OUT)
 
 
