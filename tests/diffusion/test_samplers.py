@@ -82,6 +82,7 @@ def test_time_grid_has_known_values() -> None:
 def test_defaults_depend_on_the_process(process: Process, steps: int, last_step: Any) -> None:
     resolved = SamplingConfig().resolve(process)
     assert (resolved.steps, resolved.last_step) == (steps, last_step)
+    assert SamplingConfig(sampler="ancestral").resolve(brute.process(2, 250)).steps == 10
     requested = SamplingConfig(steps=1, sampler="ddim", eta=0.5, last_step="argmax")
     assert requested.resolve(process) == requested
 
