@@ -69,16 +69,18 @@ def _derive_key(*parts: int) -> int:
 
 
 def _correlated_exponential(key: int, shape: tuple[int, ...], length: float) -> Any:
-    radius, angle = (_uniform(_derive_key(key, purpose), shape) for purpose in (_RADIUS, _ANGLE))
-    normal = np.sqrt(-2 * np.log1p(-radius)) * np.cos(np.float32(math.tau) * angle)
     rows, columns = (_smoothing(side, length) for side in shape[1:])
+    coarse = shape[0], rows.shape[1], columns.shape[1]
+    radius, angle = (_uniform(_derive_key(key, purpose), coarse) for purpose in (_RADIUS, _ANGLE))
+    normal = np.sqrt(-2 * np.log1p(-radius)) * np.cos(np.float32(math.tau) * angle)
     below = np.vectorize(math.erfc)(rows @ normal @ columns.T / -math.sqrt(2)) / 2
     return -np.log1p(-np.minimum(below, 1 - 2.0**-24)).astype(np.float32)
 
 
 def _smoothing(side: int, length: float) -> Any:
-    place = np.arange(side, dtype=np.float32)
-    weights = np.exp(-2 * ((place[:, None] - place) / np.float32(length)) ** 2)
+    spacing = max(1.0, length / 2)
+    points = np.float32(spacing) * np.arange(-3, math.ceil((side - 1) / spacing) + 4, dtype=np.float32)
+    weights = np.exp(-2 * ((np.arange(side, dtype=np.float32)[:, None] - points) / np.float32(length)) ** 2)
     return weights / np.linalg.norm(weights, axis=1, keepdims=True)
 
 

@@ -57,7 +57,8 @@ def uniform(key: Tensor, shape: Sequence[int]) -> Tensor:
     The spacing near 0 is 2^-31, so that rare events keep their probability; neither 0 nor 1 occurs.
     """
     bits = _random_bits(key, shape)
-    return ((((bits >> 1) & 0x7FFFFFFF).float() + 0.5) * _TWO_POW_MINUS_31).clamp_(max=_LARGEST_BELOW_ONE)
+    u = (bits >> 1).bitwise_and_(0x7FFFFFFF).float()
+    return u.add_(0.5).mul_(_TWO_POW_MINUS_31).clamp_(max=_LARGEST_BELOW_ONE)
 
 
 def exponential(key: Tensor, shape: Sequence[int]) -> Tensor:
@@ -65,26 +66,44 @@ def exponential(key: Tensor, shape: Sequence[int]) -> Tensor:
 
     `argmax(p / exponential)` is a draw from Cat(p): the Gumbel-max trick without its logarithm.
     """
-    return -torch.log1p(-uniform(key, shape))
+    return _exponential_of(uniform(key, shape))
 
 
 def correlated_exponential(key: Tensor, shape: Sequence[int], length: float) -> Tensor:
     """Standard exponentials that are correlated between pixels: int64 of shape B -> float32 of shape B x C x H x W.
 
-    They are functions of normal variables that a Gaussian filter smoothed (a Gaussian copula): away from borders, those
-    of two pixels at a distance d have a correlation of exp( -(d / `length`)^2 ).
+    They are functions of normal variables that a Gaussian filter smoothed (a Gaussian copula): those of two pixels at a
+    distance d have a correlation of exp( -(d / `length`)^2 ).
     """
-    radius, angle = exponential(derive_key(key, "radius"), shape), uniform(derive_key(key, "angle"), shape)
+    classes, *sides = shape
+    rows, columns = (_smoothing(side, length, key.device) for side in sides)
+    coarse = (classes, rows.shape[1], columns.shape[1])
+    radius, angle = exponential(derive_key(key, "radius"), coarse), uniform(derive_key(key, "angle"), coarse)
     normal = (2 * radius).sqrt() * (math.tau * angle).cos()
-    rows, columns = (_smoothing(side, length, key.device) for side in shape[1:])
-    below = torch.erfc(rows @ normal @ columns.T / -math.sqrt(2)) / 2  # the probability of a smaller number
-    return -torch.log1p(-below.clamp(max=_LARGEST_BELOW_ONE))
+    smooth = rows @ (normal @ columns.T)
+    below = smooth.mul_(-math.sqrt(0.5)).erfc_().mul_(0.5)  # the probability of a smaller number
+    return _exponential_of(below.clamp_(max=_LARGEST_BELOW_ONE))
+
+
+def _exponential_of(u: Tensor) -> Tensor:
+    """-log(1 - u) to full precision for small u, too, like log1p, which is slow on CPUs with AVX-512.
+
+    Rounding of 1 - u cancels in the ratio of log(1 - u) and (1 - u) - 1; where both are 0, their ratio is 1.
+    """
+    rest = 1 - u
+    return rest.log().div_(rest.sub_(1)).nan_to_num_(1.0).mul_(u)
 
 
 def _smoothing(side: int, length: float, device: torch.device) -> Tensor:
-    """A Gaussian filter along one axis as a matrix, side x side, which keeps the variance of independent numbers."""
-    place = torch.arange(side, device=device)
-    return functional.normalize(torch.exp(-2 * ((place[:, None] - place) / length).square()))
+    """A Gaussian filter along one axis, from the points of a grid to pixels: side x points, with rows of norm 1.
+
+    The points are a standard deviation of the filter apart (`length` / 2, at least one pixel), which changes the
+    correlation by less than 2e-4, and go three of them past the border, so that pixels there are like all others.
+    """
+    spacing = max(1.0, length / 2)
+    points = spacing * torch.arange(-3, math.ceil((side - 1) / spacing) + 4, device=device)
+    pixels = torch.arange(side, device=device)
+    return functional.normalize(torch.exp(-2 * ((pixels[:, None] - points) / length).square()))
 
 
 def _word(part: int | str | Tensor) -> int | Tensor:
@@ -112,9 +131,9 @@ def _random_bits(key: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _mix32(x: Tensor) -> Tensor:
-    x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
-    x = (x ^ ((x >> 15) & 0x1FFFF)) * -0x7B935975  # 0x846CA68B as a signed 32-bit integer
-    return x ^ ((x >> 16) & 0xFFFF)
+    x = (x ^ (x >> 16).bitwise_and_(0xFFFF)).mul_(0x7FEB352D)  # in place, since new memory costs more than arithmetic
+    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(-0x7B935975)  # 0x846CA68B as a signed 32-bit integer
+    return x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))
 
 
 def _mix64(x: Tensor) -> Tensor:

@@ -205,7 +205,7 @@ def test_an_object_of_many_pixels_is_there_as_often_as_it_should_be(sampler: str
 
 
 def test_coherent_draws_of_close_pixels_agree_and_keep_the_probabilities_of_every_pixel() -> None:
-    process, keys = brute.process(3, 250), derive_key(torch.arange(20_000))
+    process, keys = brute.process(3, 250), derive_key("coherent", torch.arange(20_000))
     p = torch.tensor([[0.5, 0.2, 0.3], [0.5, 0.2, 0.3], [0.6, 0.1, 0.3]], dtype=torch.float64).T[None, :, None]
     sampling = SamplingConfig(steps=1, sampler="coherent", correlation_length=1e6)
     logits = p.log().expand(len(keys), -1, -1, -1)

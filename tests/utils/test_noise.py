@@ -189,12 +189,20 @@ def test_correlation_of_exponentials_falls_with_the_distance_of_their_pixels() -
     length, keys = 4.0, derive_key("correlated", torch.arange(20_000))
     x = correlated_exponential(keys, (1, 25, 32), length)[:, 0].double()
     normal = math.sqrt(2) * torch.erfinv(1 - 2 * torch.exp(-x))
-    for other in ((12, 15), (14, 17), (12, 19), (20, 15)):
-        distance = math.dist((12, 15), other)
-        correlation = float(torch.corrcoef(torch.stack([normal[:, 12, 15], normal[:, *other]]))[0, 1])
-        assert correlation == pytest.approx(math.exp(-((distance / length) ** 2)), abs=0.02)
-    shared = correlated_exponential(keys[:100], (1, 25, 32), 1e6).flatten(1)
+    middle = [((12, 15), other) for other in ((12, 15), (14, 17), (12, 19), (20, 15))]
+    border = [((0, 0), (0, 3)), ((0, 0), (2, 2)), ((24, 31), (21, 31))]
+    for one, other in middle + border:
+        correlation = float(torch.corrcoef(torch.stack([normal[:, *one], normal[:, *other]]))[0, 1])
+        assert correlation == pytest.approx(math.exp(-((math.dist(one, other) / length) ** 2)), abs=0.02)
+    shared = correlated_exponential(keys[:100], (1, 25, 32), 1e8).flatten(1)
     torch.testing.assert_close(shared, shared[:, :1].expand_as(shared), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [2.0, 3.0, 7.3, 24.0, 100.0, 1e6])
+def test_the_filter_of_correlated_numbers_gives_every_pair_of_pixels_its_correlation(length: float) -> None:
+    rows = noise._smoothing(128, length, torch.device("cpu")).double()
+    distance = torch.arange(128)[:, None] - torch.arange(128).double()
+    torch.testing.assert_close(rows @ rows.T, torch.exp(-((distance / length) ** 2)), rtol=0, atol=2e-4)
 
 
 def test_keys_from_integers_and_from_tensors_agree_and_broadcast() -> None:
