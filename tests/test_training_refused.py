@@ -78,6 +78,7 @@ def test_folder_of_another_run_is_refused_before_its_checkpoint_is_read(data_fol
     with FolderLock(folder):
         message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, folder, "load_from=auto"))
     assert f"another run is writing into {folder}" in message
+    assert "choose another folder" in message
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -72,7 +72,8 @@ class FolderLock:
             holder = "another process"
             with contextlib.suppress(OSError):  # Windows does not let others read a locked file
                 holder = self._file.read_text(encoding="utf-8").strip() or holder
-            raise UserError(f"another run is writing into {folder}: {holder}. Choose another output_path") from error
+            message = f"another run is writing into {folder}: {holder}. Wait until it ends, or choose another folder"
+            raise UserError(message) from error
         with contextlib.suppress(OSError):
             self._file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         remove_temporary_files(folder)
