@@ -4,7 +4,7 @@
 #     bash runs/lidc_cpu.sh data_lidc.hdf5
 #
 # Repeating the command resumes an interrupted training.
-# Expected: GED16 0.274 and HM-IoU16 0.556 on the test split of docs/results.md; 1 h 44 min of training on two cores of
+# Expected: GED16 0.272 and HM-IoU16 0.556 on the test split of docs/results.md; 1 h 44 min of training on two cores of
 # an Intel Xeon (AVX-512, float32), and about 25 minutes of evaluation. The result is weights/lidc_small.pt.
 set -euo pipefail
 data=$(realpath "$1")
