@@ -12,6 +12,7 @@ of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -80,9 +81,15 @@ def correlated_exponential(key: Tensor, shape: Sequence[int], length: float) -> 
     coarse = (classes, rows.shape[1], columns.shape[1])
     radius, angle = exponential(derive_key(key, "radius"), coarse), uniform(derive_key(key, "angle"), coarse)
     normal = (2 * radius).sqrt() * (math.tau * angle).cos()
-    smooth = rows @ (normal @ columns.T)
+    with _no_autocast(key.device.type):  # the caller's would round the numbers to bfloat16
+        smooth = rows @ (normal @ columns.T)
     below = smooth.mul_(-math.sqrt(0.5)).erfc_().mul_(0.5)  # the probability of a smaller number
     return _exponential_of(below.clamp_(max=_LARGEST_BELOW_ONE))
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+    available = torch.amp.autocast_mode.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 def _exponential_of(u: Tensor) -> Tensor:

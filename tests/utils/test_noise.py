@@ -198,6 +198,14 @@ def test_correlation_of_exponentials_falls_with_the_distance_of_their_pixels() -
     torch.testing.assert_close(shared, shared[:, :1].expand_as(shared), rtol=1e-4, atol=1e-6)
 
 
+def test_noise_is_the_same_within_autocast() -> None:
+    keys, shape = derive_key(torch.arange(2)), (2, 16, 16)
+    expected = correlated_exponential(keys, shape, 4.0), exponential(keys, shape)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = correlated_exponential(keys, shape, 4.0), exponential(keys, shape)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("length", [2.0, 3.0, 7.3, 24.0, 100.0, 1e6])
 def test_the_filter_of_correlated_numbers_gives_every_pair_of_pixels_its_correlation(length: float) -> None:
     rows = noise._smoothing(128, length, torch.device("cpu")).double()
