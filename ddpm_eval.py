@@ -163,8 +163,9 @@ def write_json(path: Path, contents: Mapping[str, Any]) -> None:
 
 
 def draw_samples(path: Path, evaluation: Evaluation) -> None:
-    """Draw some images with their annotations and samples."""
+    """Draw some images with their annotations and samples; an earlier picture goes."""
     settings = evaluation.settings
+    path.unlink(missing_ok=True)
     if settings.n_validation_images == 0:
         return
     indices = evenly_spaced_indices(len(evaluation.data), settings.n_validation_images)

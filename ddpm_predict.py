@@ -32,7 +32,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from tqdm import tqdm
 
-from datasets.volumes import PLANES, read_volume
+from datasets.nifti import PLANES
+from datasets.volumes import read_volume
 from diffusion import SAMPLERS, Process, SamplingConfig, reverse_process
 from prediction import load_model, read_image
 from prediction.finding import SUMMARY, Item, find_images, group_volumes, output_names

@@ -16,7 +16,10 @@ that returns a `torch.utils.data.Dataset` for the split "train", "val" or "test"
     original_labels            whether items have labels of that name; the evaluation asks for them
     image_mean, image_std      per channel: the image is (x - mean) / std of intensities x in [0, 1]; 0.5 and 0.5 by
                                default. Colour jitter and the 8-bit cache rely on them
+    max_annotators             the largest number of label maps of an image, if that is known without reading them
     source                     the file or folder that is read, for messages
+    source_files               the files that are read; `source` by default. If one of them has changed, cached results
+                               of an evaluation are not used
     benchmark                  LIDCv1, LIDCv2 or Cityscapes, whose published numbers the evaluation then shows
 
 and items that are dicts:

@@ -57,6 +57,7 @@ class Cityscapes(Dataset[dict[str, Any]]):
     num_classes = VOID + 1
     image_channels = 3
     void_class = VOID
+    max_annotators = 1
     class_names = (*(c.name for c in _CLASSES), "void")
     class_ids = (*(c.id for c in _CLASSES), 0)
     class_colours = (*(c.color for c in _CLASSES), (0, 0, 0))
@@ -68,6 +69,7 @@ class Cityscapes(Dataset[dict[str, Any]]):
         self.source, self.split, self.root = str(root), split, root
         self.size, self.original_labels = list(size), original_labels
         self._files = _find_files(root, split)
+        self.source_files = [file for pair in self._files for file in pair]
         self._normalisation = Normalisation.from_dataset(self)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Recognising data that was replaced: by a digest of some images, and by what the file system says of the file."""
+"""Recognising data that was replaced: by a digest of some images, and by what the file system says of the files."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -17,10 +17,14 @@ def data_digest(data: AnnotatedDataset, indices: Sequence[int]) -> str:
     return digest.hexdigest()
 
 
-def file_stamp(data: AnnotatedDataset) -> list[int]:
-    """Size and time of modification of the file that a dataset names as its `source`; empty if it names none."""
-    path = Path(getattr(data, "source", ""))
-    return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
+def file_stamp(data: AnnotatedDataset) -> str:
+    """A digest of the names, sizes and times of modification of the files that a dataset reads: `source_files` or, if
+    it does not list them, its `source`."""
+    digest = hashlib.sha256()
+    for path in map(Path, getattr(data, "source_files", [getattr(data, "source", "")])):
+        if path.is_file():
+            digest.update(f"{path}\0{path.stat().st_size} {path.stat().st_mtime_ns}\0".encode(errors="replace"))
+    return digest.hexdigest()
 
 
 def read_few(data: AnnotatedDataset, indices: Sequence[int]) -> Iterable[EvaluationBatch]:

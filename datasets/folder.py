@@ -89,6 +89,8 @@ class FolderDataset(Dataset[dict[str, Any]]):
         self._normalisation = Normalisation.from_dataset(self)
         self._classes = np.full(256, -1, dtype=np.int16)
         self._classes[self.class_ids] = range(self.num_classes)
+        self.max_annotators = max(len(item.labels) for item in self._items)
+        self.source_files = [path for item in self._items for path in (item.image, *item.labels)]
         _check_classes(self.num_classes, config)
 
     def __len__(self) -> int:

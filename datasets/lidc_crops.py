@@ -45,6 +45,7 @@ class LIDCCrops(Dataset[dict[str, Any]]):
     def __init__(self, path: Path, split: str, whole: bool = False) -> None:
         self.source, self.split, self.whole = str(path), split, whole
         self._files = _find_files(path / f"lidc_crops_{split}" / split)
+        self.source_files = [file for image, labels in self._files for file in (image, *labels)]
         patients = {image.parent.name for image, _ in self._files}
         for other in set(SPLITS) - {split}:
             shared = patients & {folder.name for folder in path.glob(f"lidc_crops_{other}/{other}/images/*")}

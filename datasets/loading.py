@@ -108,12 +108,18 @@ def load_dataset(dataset_file: str, split: str, dataset_params: Mapping[str, Any
     """Load a split of the dataset whose module is `dataset_file`.
 
     Raises UserError for a module that does not exist or lacks `get_dataset`, for arguments that it does not accept, for
-    problems with the data that the module reports, and for a split without images.
+    problems with the data that the module reports, for a split without images, and for fewer than two classes without
+    the void class.
     """
     module = import_module(dataset_file, "dataset_file", DATASETS)
     dataset: AnnotatedDataset = call(module, "get_dataset", "dataset_params", split, **dataset_params)
     if len(dataset) == 0:
         raise UserError(f"{getattr(dataset, 'source', dataset_file)}: split {split!r} holds no images")
+    if getattr(dataset, "void_class", None) is not None and dataset.num_classes < 3:
+        raise UserError(
+            f"{getattr(dataset, 'source', dataset_file)}: one of {dataset.num_classes} classes is void, which is not "
+            "evaluated; expected two others"
+        )
     return dataset
 
 

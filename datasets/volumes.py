@@ -8,14 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.formats import Window, to_unit_range
-from datasets.nifti import is_nifti, open_nifti
+from datasets.nifti import Array, is_nifti, open_nifti, reorient
 from utils.errors import UserError, corrupt_file_as_user_error
 from utils.modules import optional_package
 
-PLANES = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
-"""For each plane, where slices, rows and columns lead: slices are seen as radiologists see them."""
-
-Array = NDArray[Any]
+_RESCALED: Any = {"dtype": np.float32, "apply_real_world_transform": False, "apply_presentation_lut": False}
 
 
 class Volume(NamedTuple):
@@ -33,7 +30,7 @@ class Volume(NamedTuple):
 
     def restore(self, slices: Array) -> Array:
         """Results for the slices, D x H x W, with the axes of the file."""
-        return _reorient(slices, self.geometry.affine, self.plane, back=True)
+        return reorient(slices, self.geometry.affine, self.plane, back=True)
 
 
 def read_volume(files: Sequence[Path], plane: str = "axial", window: Window | None = None) -> Volume:
@@ -41,6 +38,7 @@ def read_volume(files: Sequence[Path], plane: str = "axial", window: Window | No
 
     Intensities are those of `datasets.formats`, with the minimum and maximum of the whole volume. They are of the
     rescaled values (such as Hounsfield units); windows of DICOM are not used, since they can differ between slices.
+    MONOCHROME1, where small values are bright, is inverted unless there is a window.
     Raises UserError if the package is missing, for damaged files, and for what is not one volume of numbers.
     """
     path = files[0]
@@ -55,18 +53,20 @@ def read_volume(files: Sequence[Path], plane: str = "axial", window: Window | No
     with corrupt_file_as_user_error(path):
         values = np.asarray(image.dataobj)
     intensities = to_unit_range(values, path, window).astype(np.float32)
-    return Volume(path, _reorient(intensities, image.affine, plane), image, plane, dicom)
+    if dicom is not None and window is None and dicom[0][0].PhotometricInterpretation == "MONOCHROME1":
+        intensities = 1 - intensities
+    return Volume(path, reorient(intensities, image.affine, plane), image, plane, dicom)
 
 
 def _read_dicom(files: Sequence[Path]) -> tuple[Sequence[Any], Any]:
-    """The datasets, and highdicom's volume of their rescaled values."""
+    """The datasets, and highdicom's volume of their values, rescaled by slope and intercept alone."""
     highdicom = optional_package("highdicom", f"{files[0]}: reading volumes of DICOM")
     with corrupt_file_as_user_error(files[0]):
         datasets = [highdicom.imread(file) for file in files]
     try:
         if len(files) == 1:
-            return datasets, datasets[0].get_volume(dtype=np.float32)
-        return datasets, highdicom.get_volume_from_series(datasets, dtype=np.float32)
+            return datasets, datasets[0].get_volume(**_RESCALED)
+        return datasets, highdicom.get_volume_from_series(datasets, **_RESCALED)
     except (RuntimeError, ValueError, AttributeError) as error:
         raise UserError(f"{files[0]}, {len(files)} files, is not one volume: {error}") from error
 
@@ -75,13 +75,3 @@ def _to_nibabel(volume: Any) -> Any:
     nibabel = optional_package("nibabel", "writing the results of volumes")
     lps_to_ras = np.diag([-1, -1, 1, 1])
     return nibabel.Nifti1Image(volume.array, lps_to_ras @ volume.affine)
-
-
-def _reorient(values: Array, affine: Array, plane: str, *, back: bool = False) -> Array:
-    """From the axes of a file to slices, rows and columns, or back."""
-    import nibabel
-
-    orientations = [nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(tuple(PLANES[plane]))]
-    source, target = reversed(orientations) if back else orientations
-    oriented = nibabel.apply_orientation(values, nibabel.orientations.ornt_transform(source, target))
-    return np.ascontiguousarray(oriented)

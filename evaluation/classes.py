@@ -37,9 +37,11 @@ class ClassTable:
         void: int | None = None,
         ids: Sequence[int] | None = None,
     ) -> "ClassTable":
-        """By default names and ids are the classes' numbers, and colours from `default_colours`."""
+        """By default names and ids are the classes' numbers, and colours from `default_colours`. Names that several
+        classes have get their numbers, since names identify classes in results."""
+        texts = [str(name) for name in names or range(num_classes)]
         return cls(
-            [str(name) for name in names or range(num_classes)],
+            [f"{label} {name}" if texts.count(name) > 1 else name for label, name in enumerate(texts)],
             default_colours(num_classes, void) if colours is None else np.array(colours, dtype=np.uint8),
             void,
             np.array(range(num_classes) if ids is None else ids, dtype=np.uint8),

@@ -36,11 +36,11 @@ from utils.errors import UserError
 
 
 def task_of(data: AnnotatedDataset) -> Task:
-    """How data is scored; a few of the images are read to see whether there are several annotators."""
+    """How data is scored; if it does not say how many annotators there are, a few of the images are read to see."""
     if void_class(data) is None:
         return "distribution"
-    several = any(batch.labels.shape[1] > 1 for batch in read_few(data, range(len(data))))
-    return "distribution" if several else "segmentation"
+    most = getattr(data, "max_annotators", None) or max(len(few.labels[0]) for few in read_few(data, range(len(data))))
+    return "distribution" if most > 1 else "segmentation"
 
 
 def void_class(data: AnnotatedDataset) -> int | None:
@@ -260,7 +260,7 @@ class Evaluation:
         return {"batch_size": batch_size, "workers": workers, "title": name, "cache": cache}
 
     @cached_property
-    def _data_digest(self) -> tuple[str, list[int]]:
+    def _data_digest(self) -> tuple[str, str]:
         return data_digest(self.data, self.indices), file_stamp(self.data)
 
 

@@ -21,7 +21,7 @@ _CORRECT, _WRONG, _VOID = (255, 255, 255), (213, 94, 0), (150, 156, 163)
 
 
 def write_examples(evaluation: Evaluation, result: Result, folder: Path) -> list[dict[str, Any]]:
-    """Sample about `n_validation_images` images again and write their pictures below `folder`.
+    """Sample about `n_validation_images` images again and write their pictures below `folder`; earlier ones go.
 
     Images are sampled one by one, because they may differ in size. The noise is that of the scored samples of the first
     seed, so that they are the same up to the rounding of the network. Raises UserError if a file cannot be written.
@@ -30,6 +30,8 @@ def write_examples(evaluation: Evaluation, result: Result, folder: Path) -> list
     pictures; for the first image of each rank, also of its reverse process.
     """
     entries: list[dict[str, Any]] = []
+    for path in (folder / FOLDER).glob("[0-9][0-9]*_*.png"):  # of an earlier evaluation
+        path.unlink()
     for rank, places in ranked(result, evaluation.settings.n_validation_images).items():
         for place in places:
             image, is_first = result.images[place], place == places[0]

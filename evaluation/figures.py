@@ -81,6 +81,7 @@ def calibration_figure(lines: Mapping[str, tuple[Sequence[Sequence[float]], floa
         counts = np.array(next(iter(lines.values()))[0][0])
         edges = np.linspace(0, 1, len(counts) + 1)
         lower.set_yscale("log")
+        lower.yaxis.set_minor_formatter(NullFormatter())
         lower.bar(edges[:-1], counts / counts.sum(), np.diff(edges), align="edge", color=_STYLES[0][0], edgecolor="w")
     return figure
 

@@ -125,11 +125,11 @@ def draw(splits: Mapping[str, AnnotatedDataset]) -> Figure:
     for split, data in splits.items():
         for batch in evaluation_batches(data, evenly_spaced_indices(len(data), _IMAGES_PER_SPLIT), 1, workers=0):
             image, *maps = annotated_pictures(data, batch)
-            colours = np.mean([np.asarray(map_.values) for map_ in maps], axis=0)
+            drawn = (batch.labels[0] != (void_class(data) or 0))[..., None].numpy()  # all but background or void
+            colours = np.mean([map_.values * part for map_, part in zip(maps, drawn, strict=True)], axis=0)
             if data.num_classes == 2:
                 colours = colours * _YELLOW  # instead of white
-            shares = (batch.labels[0] > 0).double().mean(0)[..., None].numpy()
-            overlay = (1 - shares / 2) * image.pixels() / 255 + colours / 2
+            overlay = (1 - drawn.mean(0) / 2) * image.pixels() / 255 + colours / 2
             rows.append([image, PanelImage("labels on image", overlay), *maps])
             name = batch.names[0] if batch.names[0].startswith(f"{split}/") else f"{split}/{batch.names[0]}"
             names.append("".join(sign if sign.isprintable() else "?" for sign in name[-_NAME_LENGTH:]))

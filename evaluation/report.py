@@ -160,7 +160,7 @@ def as_png(folder: Path, picture: Contents, name: str, longest_side: int) -> Pic
         raise UserError(f"{path} is not in {folder}")
     with corrupt_file_as_user_error(path), Image.open(path, formats=["PNG"]) as image:
         stride = -(-max(image.size) // longest_side)
-        small = image.resize((image.width // stride, image.height // stride), Image.Resampling.NEAREST)
+        small = image.resize((max(1, image.width // stride), max(1, image.height // stride)), Image.Resampling.NEAREST)
         small.save(buffer, "PNG", optimize=True)
     source, description = _data_uri("image/png", buffer.getvalue()), f"{picture['title']} of {name}"
     return Picture(source, small.width, small.height, description, picture["title"])

@@ -15,12 +15,20 @@ import onnxruntime
 
 
 def sample(path: str, image: Any, num_samples: int = 16, steps: int = 5, seed: int = 0, length: float = 24.0) -> Any:
-    """Label maps of an image, num_samples x H x W, uint8, by the sampler `coherent` with a correlation length."""
+    """Label maps of an image, num_samples x H x W, uint8, by the sampler `coherent` with a correlation length.
+
+    Raises ValueError for an image of another shape than the exported one, and impossible steps.
+    """
     session = onnxruntime.InferenceSession(path)
     about = json.loads(session.get_modelmeta().custom_metadata_map["ccdm"])
     abar, c = np.array(about["alpha_bar"]), about["num_classes"]
+    if not 1 <= steps < len(abar):
+        raise ValueError(f"steps is {steps}; expected 1 .. {len(abar) - 1}")
     mean, std = (np.array(about[name], np.float32)[:, None, None] for name in ("image_mean", "image_std"))
-    x = (np.asarray(image, np.float32).reshape(len(mean), *about["size"]) - mean) / std
+    x, expected = np.asarray(image, np.float32), (len(mean), *about["size"])
+    if x.shape != expected and (1, *x.shape) != expected:
+        raise ValueError(f"the image has shape {x.shape}; expected {expected}")
+    x = (x.reshape(expected) - mean) / std
     keys = [_derive_key(seed, _image_key(x), number) for number in range(num_samples)]
     return np.stack([_one(session, x, key, time_grid(abar, steps), abar, c, length) for key in keys])
 

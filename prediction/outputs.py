@@ -18,11 +18,13 @@ from utils.paths import write_atomically, write_text
 AREAS = "areas.json"
 """The file that is written last, and that marks a folder of results."""
 
+_RESULTS = ("panel.png", "samples.*", "samples/[0-9][0-9]*.png", "majority.*", "entropy.*", "probability_*.*")
+
 
 def write_outputs(
     folder: Path, image: Tensor, samples: Samples, classes: ClassTable, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write the results of one image into its folder.
+    """Write the results of one image into its folder; earlier ones go.
 
         panel.png                  the image, outlines, majority, mean probability, entropy and samples at a glance
         samples/01.png ...         each sample: the class of every pixel, with the classes' colours as palette
@@ -40,11 +42,9 @@ def write_outputs(
     probabilities, entropy = summary.probabilities.numpy(), summary.entropy.float().numpy()
     colours, heat = classes.colours, matplotlib.colormaps["magma"](np.arange(256), bytes=True)[:, :3]
 
+    remove_results(folder)
     for number, sample in enumerate(summary.samples.numpy(), start=1):
         write_png(folder / "samples" / f"{number:02d}.png", sample, colours)
-    for path in (folder / "samples").glob("*.png"):  # of an earlier prediction with more samples
-        if path.stem.isdecimal() and int(path.stem) > len(summary.samples):
-            path.unlink()
     write_png(folder / "majority.png", summary.majority(classes.void).numpy(), colours)
     for label in classes.shown:
         write_png(folder / f"probability_{classes.file_name(label)}.png", _to_bytes(probabilities[label]))
@@ -59,6 +59,17 @@ def write_outputs(
     areas = {**about, **summary.statistics(classes)}
     write_areas(folder, areas)
     return areas
+
+
+def remove_results(folder: Path) -> None:
+    """Remove the results of an earlier prediction, if the folder holds them: the classes may be others now, or an image
+    a volume. areas.json goes first, so that nothing takes the rest for complete."""
+    if not (folder / AREAS).is_file():
+        return
+    (folder / AREAS).unlink()
+    for pattern in _RESULTS:
+        for path in filter(Path.is_file, list(folder.glob(pattern))):
+            path.unlink()
 
 
 def write_panel(folder: Path, image: Tensor, samples: Samples, classes: ClassTable) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.volumes import Array, Volume
+from datasets.nifti import Array
+from datasets.volumes import Volume
 from diffusion import SamplingConfig
 from models import Samples
 from prediction.dicom_seg import write_segmentation
-from prediction.outputs import write_areas, write_panel
+from prediction.outputs import remove_results, write_areas, write_panel
 from prediction.reading import to_input
 from prediction.summary import Summary
 from prediction.trained import Trained
@@ -54,7 +55,7 @@ def slice_image(volume: Volume, number: int, trained: Trained) -> Tensor:
 def write_volume(
     folder: Path, volume: Volume, samples: Samples, trained: Trained, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write the results of a volume into its folder, on the grid of the file, with its header.
+    """Write the results of a volume into its folder, on the grid of the file, with its header; earlier ones go.
 
         samples.nii.gz                  the class of every voxel, X x Y x Z x S
         majority.nii.gz                 the most frequent class; of DICOM also majority.dcm, a DICOM-SEG object
@@ -76,6 +77,7 @@ def write_volume(
     maps |= {"majority": majority, "entropy": entropy}
     on_grid = {name: volume.restore(values.view(depth, height, width).numpy()) for name, values in maps.items()}
     on_grid["samples"] = np.stack([volume.restore(sample.numpy()) for sample in samples.labels.movedim(1, 0)], -1)
+    remove_results(folder)
     for name, values in on_grid.items():
         _write(folder / f"{name}.nii.gz", volume, values)
     if volume.dicom is not None:

@@ -79,6 +79,9 @@ def test_pictures_are_written_unless_left_out(finished_run: Path, tmp_path: Path
     assert matplotlib.image.imread(tmp_path / "with" / "samples.png").shape[0] > 300
     evaluate(finished_run / "best_ged.pt", tmp_path / "without", "n_validation_images=0")
     assert {path.name for path in (tmp_path / "without").iterdir()} == WRITTEN
+    evaluate(finished_run / "best_ged.pt", tmp_path / "with", "n_validation_images=0")
+    assert {path.name for path in (tmp_path / "with").iterdir()} == WRITTEN | {"examples"}
+    assert list((tmp_path / "with" / "examples").iterdir()) == []
 
 
 def test_images_of_different_sizes_are_evaluated(tmp_path: Path, user_module: Callable[[str, str], None]) -> None:

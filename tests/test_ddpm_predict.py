@@ -18,6 +18,7 @@ from diffusion import SamplingConfig
 from diffusion.classifier import get_process
 from models import CCDM
 from tests import tiny
+from tests.datasets.test_volumes import write_nifti
 from utils.errors import UserError
 
 FILES = {"areas.json", "entropy.png", "majority.png", "panel.png", "probability_lesion.png", "samples", "samples.npz"}
@@ -167,6 +168,23 @@ def test_second_run_keeps_the_lines_of_the_first_and_no_samples_that_it_did_not_
     lines = predict(checkpoint, pictures / "b" / "large.png", "--num-samples", 2, out=out)
     assert [(line["image"], line["num_samples"]) for line in lines] == [("a_x", "3"), ("b_x", "3"), ("large", "2")]
     assert {path.name for path in (out / "large" / "samples").iterdir()} == {"01.png", "02.png"}
+
+
+def test_no_results_of_another_model_or_kind_of_image_remain(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(checkpoint, pictures / "b" / "large.png", out=out)
+    (out / "large" / "notes.txt").touch()
+    first = {path.name for path in (out / "large").iterdir()}
+    other = tiny.save_model(tmp_path / "other.pt")
+    predict(other, pictures / "b" / "large.png", out=out)
+    renamed = {"probability_1.png", "probability_lesion.png"}
+    assert {path.name for path in (out / "large").iterdir()} ^ first == renamed
+    write_nifti(tmp_path / "large.nii")
+    predict(other, tmp_path / "large.nii", out=out)
+    files = {path.name for path in (out / "large").iterdir() if path.is_file()}
+    kept = {"panel.png", "areas.json", "notes.txt"}
+    assert files == kept | {f"{name}.nii.gz" for name in ("samples", "majority", "entropy", "probability_1")}
+    assert list((out / "large" / "samples").iterdir()) == []
 
 
 def test_window_is_the_same_for_all_images(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A folder of image files is a dataset without code, and an inconsistent one raises errors that say what to do."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from PIL import Image
 import ddpm_eval
 import ddpm_train
 from datasets import load_dataset
-from datasets.loading import evaluation_batches
+from datasets.loading import evaluation_batches, evenly_spaced_indices
+from evaluation.evaluate import task_of
 from tests import tiny
 from tests.datasets.test_dicom import write_dicom
 from tests.datasets.test_formats import saved
@@ -100,6 +102,24 @@ def test_classes_may_have_any_values_names_and_a_void(tmp_path: Path) -> None:
     assert "value 255 at (0, 3); expected those of classes: [0, 7, 9]" in refusal(tmp_path, class_ids=[0, 7, 9])
     assert "2 names for 4 classes" in refusal(tmp_path, **{**params, "class_names": ["a", "b"]})
     assert "void_class is 4; expected 0 .. 3" in refusal(tmp_path, **{**params, "void_class": 4})
+
+
+def test_two_classes_of_which_one_is_void_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, num_classes=2)
+    message = refusal(tmp_path, class_ids=[0, 1], void_class=1)
+    assert message == f"{tmp_path}: one of 2 classes is void, which is not evaluated; expected two others"
+
+
+def test_single_image_with_two_annotators_makes_a_distribution_wherever_it_is(tmp_path: Path) -> None:
+    for number in range(12):
+        write_png(tmp_path / f"test/images/{number:02d}.png", np.zeros((2, 2)))
+        for annotator in range(1 + (number == 1)):
+            write_png(tmp_path / f"test/labels/{number:02d}/{annotator}.png", np.array([[0, 1], [2, annotator]]))
+    assert 1 not in evenly_spaced_indices(12, 8)  # the images that would be read to see
+    assert task_of(load_dataset("datasets.folder", "test", {"path": str(tmp_path), "void_class": 2})) == "distribution"
+    shutil.rmtree(tmp_path / "test/labels/01")
+    write_png(tmp_path / "test/labels/01.png", np.zeros((2, 2)))
+    assert task_of(load_dataset("datasets.folder", "test", {"path": str(tmp_path), "void_class": 2})) == "segmentation"
 
 
 def test_images_of_other_sizes_are_cropped_or_padded_around_their_centre(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import torch
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -134,6 +135,46 @@ def test_header_that_claims_a_huge_volume_is_refused(tmp_path: Path) -> None:
     (tmp_path / "huge.nii").write_bytes(header.binaryblock + bytes(100))
     with pytest.raises(UserError, match="30000 x 30000 x 30000 voxels"):
         read_volume([tmp_path / "huge.nii"])
+
+
+@pytest.mark.parametrize(("axis", "plane"), [(2, "axial"), (1, "coronal"), (0, "sagittal")])
+@pytest.mark.parametrize("flip", [False, True])
+def test_files_of_one_slice_are_seen_as_in_prediction(axis: int, plane: str, flip: bool, tmp_path: Path) -> None:
+    names = ["LR", "PA", "SI"]
+    codes = [names[other][flip] for other in range(3) if other != axis] + [names[axis][flip]]
+    write_nifti(tmp_path / "slice.nii", "".join(codes), VALUES.take([3], axis))
+    expected = read_volume([tmp_path / "slice.nii"], plane).slices
+    assert len(expected) == 1
+    np.testing.assert_array_equal(intensities(tmp_path / "slice.nii")[..., 0].astype(np.float32), expected[0])
+    assert torch.from_numpy(expected).shape == expected.shape  # PyTorch refuses negative strides
+
+
+def test_files_of_two_dimensions_are_one_slice(tmp_path: Path) -> None:
+    nibabel.Nifti1Image(VALUES[:, :, 0], np.diag([-1.0, 1, 1, 1])).to_filename(tmp_path / "flat.nii")
+    expected = np.clip((VALUES[:, ::-1, 0].T + 1000) / 1400, 0, 1)
+    volume = read_volume([tmp_path / "flat.nii"], window=(-1000, 400))
+    np.testing.assert_allclose(volume.slices, expected[None], atol=1e-6)
+    np.testing.assert_allclose(intensities(tmp_path / "flat.nii", (-1000, 400))[..., 0], expected)
+    assert volume.restore(volume.slices).shape == (*SHAPE[:2], 1)
+
+
+def test_values_of_dicom_are_rescaled_whatever_else_the_file_says(tmp_path: Path) -> None:
+    files = write_series(tmp_path)
+    expected = read_volume(files, window=(-1000, 400)).slices
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.PhotometricInterpretation = "MONOCHROME1"
+        mapping = pydicom.Dataset()
+        mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept, mapping.LUTLabel = 2.0, 5.0, "x"
+        mapping.RealWorldValueFirstValueMapped, mapping.RealWorldValueLastValueMapped = 0, 4095
+        unit = pydicom.Dataset()
+        unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "1", "UCUM", "no units"
+        mapping.MeasurementUnitsCodeSequence = [unit]
+        dataset.RealWorldValueMappingSequence = [mapping]
+        dataset.save_as(file)
+    np.testing.assert_array_equal(read_volume(files, window=(-1000, 400)).slices, expected)
+    scaled = (VALUES - VALUES.min()) / (float(VALUES.max()) - VALUES.min())
+    np.testing.assert_allclose(read_volume(files).slices, 1 - scaled.transpose(2, 1, 0), atol=1e-6)
 
 
 def test_files_of_one_slice_are_images_and_label_maps(tmp_path: Path) -> None:

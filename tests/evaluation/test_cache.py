@@ -4,18 +4,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from datasets import load_dataset
 from datasets.digest import data_digest
-from datasets.loading import EvaluationBatch
+from datasets.loading import EvaluationBatch, evenly_spaced_indices
 from datasets.synthetic import SyntheticLesions
 from diffusion import SamplingConfig
-from evaluation import Prediction, oracle
+from evaluation import Prediction, Result, oracle
 from evaluation.cache import ResultCache, _with_digest
 from evaluation.image_metrics import METRICS, Metric
 from evaluation.settings import SweepConfig
 from models import CCDM
+from tests.datasets.test_folder import write_folder
+from tests.datasets.trees import write_png
 from tests.evaluation.data import evaluation, score_all, without_seconds
 
 
@@ -105,6 +109,31 @@ def test_changed_data_is_evaluated_again(val: SyntheticLesions, tmp_path: Path) 
     old, new = before.run(tmp_path)[0], evaluation(changed, **settings).run(tmp_path)[0]
     assert old.values("ged", 1)[0] == new.values("ged", 1)[0]
     assert old.values("ged", 1)[1] != new.values("ged", 1)[1]
+
+
+@pytest.mark.parametrize("change", ["labels", "patients"])
+def test_folder_of_which_any_file_has_changed_is_evaluated_again(tmp_path: Path, change: str) -> None:
+    root = write_folder(tmp_path / "mine", number=12)
+    settings = {"num_samples": 1, "sampling": SamplingConfig(steps=1), "dataset_file": "datasets.folder"}
+
+    def run() -> Result:
+        data = load_dataset("datasets.folder", "test", {"path": str(root), "class_ids": [0, 1, 2]})
+        return evaluation(data, **settings).run(tmp_path / "evaluation")[0]
+
+    before, same = run(), run()
+    assert before.per_seed == same.per_seed  # with the times of the first run
+    assert 1 not in evenly_spaced_indices(12, 8)  # the images whose values are compared
+    if change == "labels":
+        write_png(root / "test" / "labels" / "1" / "0.png", np.full((8, 6), 2))
+        assert (run().values("ged", 1) != before.values("ged", 1)).tolist() == [
+            image.name == "1" for image in before.images
+        ]
+    else:
+        for part in ("images", "labels"):
+            (root / "test" / part / "p").mkdir()
+        (root / "test" / "images" / "1.png").rename(root / "test" / "images" / "p" / "1.png")
+        (root / "test" / "labels" / "1").rename(root / "test" / "labels" / "p" / "1")
+        assert [image.name for image in run().images if "/" in image.name] == ["p/1"]
 
 
 def test_sweep_does_not_draw_the_model_s_own_samples_again(

@@ -58,8 +58,11 @@ def test_entropy_is_that_of_the_classes_without_void() -> None:
     assert differences.pixels()[0].tolist() == [[150, 156, 163], [213, 94, 0]]
 
 
-def test_absent_annotators_and_large_images(evaluated: Evaluated, tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(tmp_path / "large.png")
+@pytest.mark.parametrize(("height", "shown"), [(300, ("200", "100")), (1, ("200", "1"))])
+def test_absent_annotators_and_large_images(
+    evaluated: Evaluated, tmp_path: Path, height: int, shown: tuple[str, str]
+) -> None:
+    Image.fromarray(np.zeros((height, 600, 3), np.uint8)).save(tmp_path / "large.png")
     example = evaluated.contents["examples"][0]
     panel = [{"title": "image", "file": "large.png"}, {"title": "annotator 1", "file": None}]
     evaluated.folder.joinpath("large.png").write_bytes((tmp_path / "large.png").read_bytes())
@@ -67,7 +70,7 @@ def test_absent_annotators_and_large_images(evaluated: Evaluated, tmp_path: Path
     assert page.text.count("absent") == 1
     assert "process" not in section_ids(page)
     (size,) = [(a["width"], a["height"]) for a in page.all("img") if a["alt"].startswith("image of")]
-    assert size == ("200", "100")
+    assert size == shown
     assert "cells wide" in [attributes["class"] for attributes in page.all("ul")]
 
 

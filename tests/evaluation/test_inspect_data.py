@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from datasets import load_dataset
+from evaluation.classes import default_colours
 from evaluation.inspect_data import describe, draw, main
 from tests import tiny
 from tests.datasets.test_folder import write_folder
@@ -52,6 +53,13 @@ def test_images_of_any_size_and_number_of_annotators_are_drawn(tmp_path: Path) -
     assert describe(data)["height x width"] == "1 x 4 (1), 1 x 2 (1)"
     overlay = np.asarray(figure.axes[1].images[0].get_array())
     assert np.allclose(overlay[0, :2], [[0, 0, 0], [0.5, 0.4, 0]])
+
+
+def test_void_is_transparent_and_other_classes_are_not() -> None:
+    data = Maps([[0, 2, 1, 1], [0, 2, 2, 1]], [[0, 2]], num_classes=3, void=2)
+    overlay = np.asarray(draw({"test": data}).axes[1].images[0].get_array())
+    first, second = default_colours(3, void=2)[:2] / 255 / 2
+    assert np.allclose(overlay[0], [first, [0, 0, 0], second / 2, second])
 
 
 def test_folder_is_described_from_the_command_line(

@@ -20,6 +20,7 @@ from evaluation import Result, score
 from evaluation.classes import ClassTable, LabelFiles
 from evaluation.predictors import FusedPrediction
 from evaluation.published import published_results
+from evaluation.results import results_contents
 from models import CCDM, SampleChunk
 from tests import tiny
 from tests.datasets.trees import write_cityscapes
@@ -49,6 +50,18 @@ def test_perfect_predictions_have_mean_iou_one() -> None:
     assert result.task == "segmentation"
     assert [(metric.name, n) for metric, n in result.metrics] == [("seconds", None), ("miou", 1), ("miou", 5)]
     assert result.mean("miou", 5) == 1
+
+
+def test_classes_of_the_same_name_keep_their_own_numbers() -> None:
+    class Namesakes(Scenes):
+        class_names = ("road", "nothing", "road")
+
+    data: Any = Namesakes()
+    classes = ClassTable.from_dataset(data)
+    assert classes.names == ["0 road", "nothing", "2 road"]
+    result = score_maps(data, lambda index: torch.zeros(2, 2, dtype=torch.int64))
+    rows = results_contents([result], classes, None, {})["results"][0]["metrics"]
+    assert rows[-1]["classes"] == {"0 road": pytest.approx(3 / 7), "2 road": 0}
 
 
 def test_mean_iou_is_that_of_one_matrix_over_the_split() -> None:

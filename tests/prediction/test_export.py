@@ -93,6 +93,11 @@ def test_onnx_agrees_and_numpy_draws_the_same_label_maps(tmp_path: Path, kind: s
     assert (drawn.shape, drawn.dtype) == ((8, *SIZE), np.uint8)
     assert len(np.unique(expected)) == 3
     assert (drawn != expected).mean() <= differing
+    with pytest.raises(ValueError, match="shape"):
+        numpy_sampler.sample(str(path), image.T)
+    for steps in (0, len(TABLE)):
+        with pytest.raises(ValueError, match="steps"):
+            numpy_sampler.sample(str(path), image, steps=steps)
 
 
 def test_sampler_in_numpy_visits_the_same_times() -> None:

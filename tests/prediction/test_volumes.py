@@ -6,6 +6,7 @@ from pathlib import Path
 import highdicom
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import torch
 
@@ -80,6 +81,41 @@ def test_series_of_dicom_is_one_volume_if_asked_for(tmp_path: Path) -> None:
     assert segments.array.sum() == np.asarray(result.dataobj).sum() > 0
     out = predict(tmp_path / "chest", tmp_path)
     assert (out / "03" / "majority.png").is_file()
+
+
+def test_series_without_the_data_of_the_patient_has_a_segmentation(tmp_path: Path) -> None:
+    for file in write_series(tmp_path):
+        dataset = pydicom.dcmread(file)
+        for name in ("PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime", "AccessionNumber"):
+            delattr(dataset, name)
+        dataset.save_as(file)
+    out = predict(tmp_path, tmp_path, "--volumes") / tmp_path.name
+    assert highdicom.seg.segread(out / "majority.dcm").AccessionNumber == ""
+    assert (out / "areas.json").is_file()
+
+
+def test_series_of_which_no_segmentation_can_be_made_has_the_other_results(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for file in write_series(tmp_path):
+        dataset = pydicom.dcmread(file)
+        del dataset.StudyInstanceUID
+        dataset.save_as(file)
+    out = predict(tmp_path, tmp_path, "--volumes") / tmp_path.name
+    assert "no majority.dcm, since highdicom does not accept the source" in caplog.text
+    assert not (out / "majority.dcm").exists()
+    assert (out / "majority.nii.gz").is_file()
+    assert (out / "areas.json").is_file()
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal"])
+def test_series_of_one_slice_is_a_volume(plane: str, tmp_path: Path) -> None:
+    (tmp_path / "scout").mkdir()
+    for other in write_series(tmp_path / "scout")[1:]:
+        other.unlink()
+    out = predict(tmp_path / "scout", tmp_path, "--volumes", "--plane", plane)
+    (path,) = out.glob("*/majority.nii.gz")
+    assert sorted(nibabel.load(path).shape) == sorted((*SHAPE[:2], 1))
 
 
 def test_bad_volume_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
