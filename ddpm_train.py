@@ -117,12 +117,13 @@ def train(settings: TrainSettings, source: str, folder: Path, stop: StopRequest)
     weights = None if weights is None else weights.to(device)
     batches = training_batches(
         cached(train_data, settings.cache, device, settings.mp_loaders), settings.dataset_pipeline_train,
-        settings.batch_size, state.step, total_steps, settings.seed, settings.mp_loaders, shard(), settings.loss.raters,
+        settings.batch_size, state.step, total_steps, settings.seed, settings.mp_loaders, shard(),
+        settings.loss.raters if settings.draws_per_image == 1 else "all",
     )  # fmt: skip
 
     setup_logging(folder)
     text = yaml.safe_dump(description["settings"], sort_keys=False)
-    if is_main():
+    if is_main() and state.step < total_steps:
         write_text(folder / "params.yml", text)
     LOGGER.info("%s\nsettings: %s\nrun folder: %s", text, source, folder)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
@@ -192,6 +193,8 @@ def _optimise(
     positions = torch.arange(size, device=device).view(-1, settings.batch_size)[:, shard()].T
     times, weights = state.times.draw(keys, step_key, positions, size)
     losses, loss = [], torch.zeros((), device=device)
+    buffers = [buffer for buffer in state.model.network.buffers() if buffer.is_floating_point()]
+    before = [buffer.clone() for buffer in buffers]
     state.optimizer.zero_grad()
     parts = (x.chunk(settings.gradient_accumulation) for x in (images, labels, keys, times, present, rater, weights))
     for images, labels, keys, t, present, rater, weight in zip(*parts, strict=True):
@@ -211,6 +214,8 @@ def _optimise(
     if settings.optim.max_grad_norm is not None:
         clip_grads_with_norm_(trained, settings.optim.max_grad_norm, norm)
     state.optimizer.step()
+    for buffer, old in zip(buffers, before, strict=True):  # such as the statistics of a batch normalisation
+        buffer.copy_(torch.where(state.guard.found_inf.bool(), old, buffer))
     state.average.update(state.model, skip=state.guard.found_inf)
     return loss
 

@@ -12,6 +12,10 @@ from models.dino import ARCHITECTURES, DinoEncoder, Encoder, EncoderConfig, Froz
 from utils.errors import UserError
 from utils.paths import expand_path
 
+_ENTRIES = ("teacher", "average_feature_cond_encoder", "average_cond_encoder", "feature_cond_encoder", "cond_encoder")
+"""Where files hold the transformer: full checkpoints of DINO, of whose two the paper's features are the teacher's, and
+official checkpoints."""
+
 PATCHES = "patch_embed.proj.weight"
 """The tensor by which a vision transformer is recognised: channels x 3 x patch size x patch size."""
 
@@ -50,8 +54,9 @@ def _from_file(path: Path, model: str) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     contents = read_torch_file(path)
-    # full checkpoints of DINO contain student and teacher; the features of the paper are the teacher's
-    return contents.get("teacher", contents) if isinstance(contents, Mapping) else contents
+    if not isinstance(contents, Mapping):
+        return contents
+    return next((contents[name] for name in _ENTRIES if name in contents), contents)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ def class_weights(choice: Choice, dataset: AnnotatedDataset) -> Tensor | None:
 
     `choice` is the weights themselves; "uniform": 1 for all; or "weighted": 1 / log(1.02 + frequency), the weights of
     ENet (Paszke et al., 2016, section 5.2). "uniform" and "weighted" give `dataset.void_class`, if any, weight 0.
-    Raises UserError for a number of weights other than C.
+    Raises UserError for a number of weights other than C, and if all of them are 0.
     """
     if choice is None:
         return None
@@ -28,6 +28,8 @@ def class_weights(choice: Choice, dataset: AnnotatedDataset) -> Tensor | None:
             raise UserError(
                 f"class_weights has {len(choice)} values; {type(dataset).__module__} has {dataset.num_classes} classes"
             )
+        if not any(choice):
+            raise UserError("class_weights are all 0; expected a positive one")
         return torch.tensor(choice)
     evaluated = torch.ones(dataset.num_classes)
     void_class = getattr(dataset, "void_class", None)

@@ -14,8 +14,6 @@ from diffusion.process import Process, at_least_float32
 class PixelwiseClassifier(Process):
     """A process with T = 1 whose x_1 is the same for all label maps: class 0 everywhere."""
 
-    last_step = "draw"
-
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes, torch.tensor([1.0, 0.0], dtype=torch.float64))
 

@@ -54,7 +54,7 @@ def training_loss(
         r = sum_b w_b e(x_0^b),    w = softmax_b log q(x_t | x_0^b)
 
     so that the gradient has the same expectation as with the one rater that x_t was drawn from, and at most its
-    variance.
+    variance. With weights of the classes, each e(x_0^b) counts with that of its class.
 
     Args:
         denoiser: the network with its images bound to it.
@@ -63,7 +63,7 @@ def training_loss(
         t: times 1 .. T, int64, B.
         present: B x A, bool, which raters labelled an image; all by default.
         rater: the rater that x_t is drawn from, int64, B; the first by default.
-        class_weights: C weights by the class of x_0 (averaged over the posterior); 0 excludes a class (void).
+        class_weights: C weights by the class of x_0; 0 excludes a class (void).
     """
     x_0 = labels
     if labels.dim() == 4:
@@ -77,18 +77,31 @@ def training_loss(
         if present is not None:
             log_prob = log_prob.masked_fill(~present, -torch.inf)
         target = mix(labels, log_prob.softmax(1).to(logits.dtype), process.num_classes)
+    pixel_weights = None
+    if class_weights is not None:
+        target, pixel_weights = _weighted(target, class_weights.to(logits.dtype))
     loss = torch.zeros((), dtype=logits.dtype, device=logits.device)
     if config.kl:
         loss = config.kl * process.kl(logits, x_t, target, t)
     if config.cross_entropy:
         long = target if target.is_floating_point() else target.long()
         loss = loss + config.cross_entropy * F.cross_entropy(logits, long, reduction="none")
-    if class_weights is not None:
-        weights = class_weights.to(loss.dtype)
-        loss = loss * (
-            torch.einsum("bchw,c->bhw", target, weights) if target.is_floating_point() else weights[x_0.long()]
-        )
+    if pixel_weights is not None:
+        loss = loss * pixel_weights
     return loss.sum((1, 2))
+
+
+def _weighted(target: Tensor, class_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The target, B x H x W or B x C x H x W, and the weight of each pixel, B x H x W.
+
+    A mixture of classes becomes that of their weighted shares, whose loss has the gradient of the weighted mean of the
+    classes' losses.
+    """
+    if not target.is_floating_point():
+        return target, class_weights[target.long()]
+    shares = target * class_weights[:, None, None]
+    weights = shares.sum(1)
+    return torch.where(weights[:, None] > 0, shares / weights[:, None], target), weights
 
 
 def mix(labels: Tensor, weights: Tensor, num_classes: int) -> Tensor:

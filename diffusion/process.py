@@ -29,14 +29,12 @@ class Process(nn.Module, ABC):
 
     Attributes:
         config: the settings that checkpoints store, if the process has a config class.
-        last_step: how a label map is obtained from the last step's probabilities: "argmax" or "draw".
         alpha_bar_cpu: the table in CPU memory, float64, so that a sampler builds its time grid without a device sync.
         alpha_bar: the table on the device of the model, in float64 if the device has it.
     """
 
     alpha_bar: Tensor
     config: Config | None = None
-    last_step = "argmax"
 
     def __init__(self, num_classes: int, alpha_bar: Tensor, num_states: int | None = None) -> None:
         super().__init__()

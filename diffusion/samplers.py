@@ -41,16 +41,19 @@ def coherent(
     process: Process, p: Tensor, x_t: Tensor, t: Tensor, s: Tensor, keys: Tensor, sampling: "SamplingConfig"
 ) -> Tensor:
     """`ancestral`, but while abar_t < 0.5, x_0 is drawn from p with noise that is correlated between pixels, and x_s
-    from q(x_s | x_t, x_0).
+    from q(x_s | x_t, x_0); not for a last step that takes the arg max.
 
     Every pixel keeps the distribution that p gives it. Pixels that are closer than `correlation_length` and have
     similar p agree, so that few steps show an object as a whole or not at all. With many steps, few pixels change at
     once, so that both samplers converge to the joint distribution.
     """
     _, *shape = p.shape
+    draws = process.alpha_bar[t] < _CORRELATED_BELOW
+    if sampling.last_step == "argmax":
+        draws &= s > 0
     race = correlated_exponential(derive_key(keys, "x_0"), shape, sampling.correlation_length).to(p.dtype)
     x_0 = one_hot_of_most_probable(p / race)
-    p = torch.where(per_pixel(process.alpha_bar[t], p.dtype) < _CORRELATED_BELOW, x_0, p)
+    p = torch.where(per_pixel(draws, torch.bool), x_0, p)
     return process.p_posterior(p, x_t, t, s)
 
 
@@ -108,7 +111,8 @@ class SamplingConfig(Config):
     )
     last_step: Literal["argmax", "draw"] | None = Field(
         None,
-        description="how the last step's probabilities become a label map; `null`: argmax, or draw for a classifier",
+        description="how the last step's probabilities become a label map; `null`: argmax, or draw if it is the only "
+        "step, as of a classifier",
     )
 
     def resolve(self, process: Process) -> "SamplingConfig":
@@ -122,7 +126,8 @@ class SamplingConfig(Config):
             steps = self.steps
         if steps > process.time_steps:
             raise UserError(f"{steps} sampling steps requested, but the process has {process.time_steps} time steps")
-        return self.model_copy(update={"steps": steps, "last_step": self.last_step or process.last_step})
+        last_step = self.last_step or ("draw" if steps == 1 else "argmax")
+        return self.model_copy(update={"steps": steps, "last_step": last_step})
 
 
 class Step(NamedTuple):
@@ -145,7 +150,7 @@ def reverse_process(
 
     Yields:
         `Step`: the time reached, the label maps at that time (B x H x W, uint8), and the probabilities that they were
-        drawn from (B x num_states x H x W).
+        drawn from (B x num_states x H x W), or at time 0 p(x_0 | x_t), whatever the sampler.
 
     Raises:
         UserError: if more steps are requested than the process has.
@@ -175,10 +180,13 @@ def _run(
         p_x_0 = at_least_float32(denoiser(x, t)).softmax(1)
         step_keys = derive_key(keys, next_time)
         probabilities = step_distribution(process, p_x_0, x, t, s, step_keys, sampling)
-        if next_time == 0 and sampling.last_step == "argmax":
-            x = most_probable(probabilities)
-        else:
+        if next_time > 0:
             x = draw(probabilities, step_keys)
+        elif sampling.last_step == "argmax":
+            x = most_probable(probabilities)
+        else:  # the probabilities of `coherent` depend on its noise, unlike those of which it takes the arg max
+            sampling, x_t, x = sampling.model_copy(update={"last_step": "argmax"}), x, draw(probabilities, step_keys)
+            probabilities = step_distribution(process, p_x_0, x_t, t, s, step_keys, sampling)
         yield Step(next_time, x, probabilities)
 
 

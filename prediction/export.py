@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"{type(process).__name__} cannot be exported; only diffusion.uniform can")
     described = {
         "alpha_bar": process.alpha_bar_cpu.tolist(), "num_classes": process.num_classes, "size": list(size),
-        "image_mean": preprocessing.image_mean, "image_std": preprocessing.image_std, "last_step": process.last_step,
+        "image_mean": preprocessing.image_mean, "image_std": preprocessing.image_std,
         "class_names": preprocessing.class_names,
     }  # fmt: skip
     with os_errors_as_user_error(out):

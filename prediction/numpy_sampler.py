@@ -44,13 +44,14 @@ def time_grid(abar: Any, steps: int) -> list[int]:
 
 
 def _one(session: Any, image: Any, key: int, grid: list[int], abar: Any, c: int, length: float) -> Any:
-    """One label map, H x W: reverse steps between the times of the grid, the last of which takes the arg max."""
+    """One label map, H x W: reverse steps between the times of the grid; the last takes the arg max, unless it is the
+    only one."""
     x_t = (_uniform(_derive_key(key, _X_T), image.shape[1:]) * np.float32(c)).astype(np.uint8)
     for t, s in itertools.pairwise(grid):
         logits = session.run(None, {"x_t": x_t[None], "t": np.array([t]), "images": image[None]})[0][0]
         p = np.exp(logits - logits.max(0))
         p /= p.sum(0)
-        if abar[t] < 0.5:
+        if abar[t] < 0.5 and (s > 0 or len(grid) == 2):
             race = _correlated_exponential(_derive_key(_derive_key(key, s), _X_0), p.shape, length)
             p = ((p / race).argmax(0) == np.arange(c)[:, None, None]).astype(np.float32)
         is_x_t = x_t == np.arange(c)[:, None, None]

@@ -6,21 +6,26 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 import ddpm_train
 from checkpoints.files import load_checkpoint
 from checkpoints.model import build_model
 from diffusion import SamplingConfig
+from models import CCDM
 from tests import tiny
 from tests.conftest import UserModule
 from tests.tiny import same
 from tests.trainings import StartedTraining, Train, events, interrupted, start_training
+from training import validation
 from training.signals import EXIT_PREEMPTED
+from utils.errors import UserError
 from utils.noise import derive_key
 
 STATE = ("model", "average", "num_averaged", "optimizer", "step", "best")
@@ -207,6 +212,31 @@ class Streets:
 def get_dataset(split):
     return Streets()
 """
+
+
+def test_error_in_a_validation_does_not_lose_the_training(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train("whole")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="no such image"):
+        patch.setattr(validation, "score_model", Mock(side_effect=UserError("no such image")))
+        train("failed")
+    assert load_checkpoint(tmp_path / "failed" / "last.pt")["step"] == 4
+    assert all(same(train("failed", "load_from=auto")[name], whole[name]) for name in STATE)
+
+
+def test_every_draw_of_an_image_has_another_rater(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, list[list[int]]]] = []
+    loss = CCDM.loss
+
+    def spy(self: CCDM, images: Tensor, labels: Tensor, *rest: Any, **options: Any) -> Tensor:
+        seen.append((labels.shape[1], options["rater"].tolist()))
+        return loss(self, images, labels, *rest, **options)
+
+    monkeypatch.setattr(CCDM, "loss", spy)
+    train("run", "draws_per_image=3", "train_for=1 epoch")
+    assert {number for number, _ in seen} == {4}
+    assert {len(set(raters)) for _, rows in seen for raters in rows} == {3}
 
 
 def test_data_with_a_void_class_select_checkpoints_by_mean_iou(tmp_path: Path, user_module: UserModule) -> None:

@@ -30,6 +30,8 @@ from training.run_dir import FolderLock
         (["network=json"], "network: json has no function `get_network`"),
         (["sampling.sampler=euler"], "choose from: ancestral, coherent, ddim"),
         (["class_weights=[1, 1, 1]"], "class_weights has 3 values; datasets.synthetic has 2 classes"),
+        (["class_weights=[-1, 1]"], "`class_weights.list[constrained-float].0` should be greater than or equal to 0"),
+        (["class_weights=[0, 0]"], "class_weights are all 0; expected a positive one"),
         (["sampling.steps=51"], "51 sampling steps requested, but the process has 50"),
         (["dataset_pipeline_train=[flup]"], "unknown name 'flup'"),
         (["dataset_file=no_such_module"], "no module no_such_module"),

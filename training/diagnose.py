@@ -161,17 +161,16 @@ def verdicts(report: Report) -> Iterator[str]:
     elif levels and levels[-1].network > 0.97 * levels[-1].without_image:
         yield "At high noise the network does not use the image yet: train longer."
     elif last.network > 1.05 * report.frequencies_only:
-        yield (
-            f"At t = {last.t} the network predicts worse than the class frequencies. The KL divergence gives such "
-            "times little weight; loss.cross_entropy=0.02 trains them."
-        )
+        advice = "The KL divergence gives such times little weight; loss.cross_entropy=0.02 trains them."
+        advice = advice if levels else "Train longer."
+        yield f"At t = {last.t} the network predicts worse than the class frequencies. {advice}"
     if report.averaged.ged - report.raw.ged > 0.05:
         yield "The averaged weights lag behind: set polyak_alpha to null, or train longer."
     if report.averaged.edges > 2 * report.annotations.edges + 0.005:
         advice = "train longer, or sample with more steps" if levels else "a classifier draws every pixel on its own"
         yield f"The samples are noisier than the annotations: {advice}."
     if report.averaged.empty > report.annotations.empty + 0.25:
-        yield "The samples are empty too often: train longer; loss.cross_entropy=0.02 helps."
+        yield "The samples are empty too often: train longer" + ("; loss.cross_entropy=0.02 helps." if levels else ".")
     if report.averaged.diversity < 0.5 * report.annotations.diversity:
         yield "The samples hardly differ: check that the loader returns all annotators."
     if _falling(report.losses):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from checkpoints.files import find_checkpoint, newest_intact
+from checkpoints.files import LAST, PREVIOUS, find_checkpoint, newest_intact
 from checkpoints.model import check_network
 from checkpoints.model import model_config as config_from_checkpoint
 from checkpoints.official import load_model_file
@@ -38,9 +38,15 @@ def resolve_checkpoint(settings: TrainSettings, folder: Path, data: AnnotatedDat
     """Read the checkpoint that `load_from` or `init_from` names; `auto` is the newest intact one in `folder`.
 
     Raises:
-        UserError: for a file that is missing, damaged or not a checkpoint, and for one with other classes or channels.
+        UserError: for a file that is missing, damaged or not a checkpoint, for one with other classes or channels, and
+            if the training would replace the checkpoints of another one.
     """
     load_from = settings.load_from
+    if load_from is None and any((folder / name).is_file() for name in (LAST, PREVIOUS)):
+        raise UserError(
+            f"{folder} has the checkpoints of a training, which this one would replace; load_from=auto resumes it, and "
+            "another output_path starts a new one"
+        )
     if load_from == "auto":
         newest = broadcast_from_main(lambda: newest_intact(folder))
         load_from = None if newest is None else str(newest)
@@ -101,11 +107,9 @@ def _reason_not_to_resume(checkpoint: Contents, description: Contents) -> str | 
         return f"it was trained on {checkpoint['num_images']} images, but the dataset has {description['num_images']}"
     if checkpoint.get("data_digest", description["data_digest"]) != description["data_digest"]:
         return "the images or label maps of its dataset have changed since"
-    if checkpoint["best"] and there["num_samples"] != here["num_samples"]:
-        return (
-            f"its best scores are those of num_samples {there['num_samples']}, but the settings say "
-            f"{here['num_samples']}"
-        )
+    for name in ("num_samples", "sampling") if checkpoint["best"] else ():
+        if _comparable(there.get(name, here[name])) != _comparable(here[name]):
+            return f"its best scores are those of {name} {there[name]}, but the settings say {here[name]}"
     for part in ("network", "process", "encoder"):
         one, other = (_flat(contents.get(part) or {}) for contents in (checkpoint, description))
         for name in dict.fromkeys([*one, *other]):

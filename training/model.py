@@ -19,18 +19,18 @@ from utils.noise import seed_from
 Contents = Mapping[str, Any]
 
 DERIVED = ("num_classes", "image_channels", "num_states", "feature")
-"""Parameters of a network that follow from the dataset, the process and the encoder."""
+"""Parameters of network and process that follow from the dataset, the process and the encoder."""
 
 
 def model_config(settings: TrainSettings, num_classes: int, image_channels: int) -> ModelConfig:
     """The config of the model that the settings describe, for a dataset of these sizes.
 
     Raises:
-        UserError: for parameters of the network that cannot be set.
+        UserError: for parameters of network and process that cannot be set.
     """
-    for name in DERIVED:
-        if name in settings.network_params:
-            raise UserError(f"network_params.{name} follows from the dataset and the other settings; remove it")
+    for key in ("network_params", "process_params"):
+        for name in sorted(set(DERIVED) & getattr(settings, key).keys()):
+            raise UserError(f"{key}.{name} follows from the dataset and the other settings; remove it")
     sizes, features = {"num_classes": num_classes, "image_channels": image_channels}, settings.feature_cond_encoder
     encoder, condition = None, {}
     if features is not None:
@@ -92,7 +92,7 @@ def adopt_network(settings: TrainSettings, checkpoint: Contents, path: str) -> T
         features = config.encoder.model_dump() | {
             "train": config.encoder.train or own.train,
             "target_layer": config.network.params["feature"]["target_layer"],
-            "weights": own.weights or trained_with.get("weights"),
+            "weights": own.weights or trained_with.get("weights", path if "encoder_weights" in checkpoint else None),
         }
     values = settings.model_dump() | {"network_params": params, "feature_cond_encoder": features}
     return validate(TrainSettings, values, path)

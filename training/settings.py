@@ -1,6 +1,6 @@
 """The settings of ddpm_train.py: what can be set, the values that make sense, and what each setting means."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -52,7 +52,7 @@ class TrainSettings(RuntimeOptions):
     cache: Literal["memory", "device"] | None = Field(
         None, description="where training images are kept after the first read; `null`: read on demand"
     )
-    class_weights: list[float] | Literal["uniform", "weighted"] | None = Field(
+    class_weights: list[Annotated[float, Field(ge=0)]] | Literal["uniform", "weighted"] | None = Field(
         None,
         description="weight of each class in the loss: a list, uniform, or weighted (by frequency), both without void",
     )

@@ -27,7 +27,7 @@ class StopRequestedError(Exception):
 class StopRequest:
     """Whether one of `SIGNALS` was received, or the time is up.
 
-    Another signal after `ECHO_SECONDS` ends the process at once.
+    Another signal after `ECHO_SECONDS` ends the process at once, unless it is ending anyway.
 
     Args:
         stop_after: seconds from now after which the run is to stop.
@@ -36,21 +36,23 @@ class StopRequest:
     def __init__(self, stop_after: float = math.inf) -> None:
         self._deadline = time.monotonic() + stop_after
         self.name: str | None = None
-        self._since = 0.0
+        self._since, self._stopping = 0.0, False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals; the previous handlers are restored at the end."""
+        """Handle the signals. At the end the previous handlers are restored or, if a stop was requested, signals are
+        ignored: Python takes seconds to end, and an echo must not replace the exit status."""
         before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         try:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if self._stopping or self.name is not None else handler)
 
     def check(self) -> None:
         """Raise `StopRequestedError` if any rank has received a signal, or is out of time; a call of all ranks."""
-        if any_rank(self.name is not None or time.monotonic() > self._deadline):
+        self._stopping = any_rank(self.name is not None or time.monotonic() > self._deadline)
+        if self._stopping:
             raise StopRequestedError
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -95,6 +95,9 @@ class TrainState:
             expected = {"step": step, "exp_avg": parameters[index], "exp_avg_sq": parameters[index]}
             check_weights(expected, stored, f"the optimizer's state {index}")
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        for parameter, stored in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):  # in the layout of the parameter, which fused kernels assume
+                stored[name] = torch.empty_like(parameter).copy_(stored[name])
 
     def save(self, path: Path, *copies: Path) -> None:
         """Write a checkpoint, atomically, and give it further names; only rank 0 does.

@@ -14,6 +14,7 @@ from evaluation.results import Result
 from models import CCDM
 from training.schedule import Schedule
 from training.settings import TrainSettings
+from training.signals import StopRequestedError
 from training.state import TrainState
 from training.tensorboard import TensorBoard
 from utils.distributed import is_main
@@ -48,13 +49,17 @@ class Validation:
         return scheduled and state.validated < state.step
 
     def run(self, state: TrainState) -> None:
-        """Score the averaged model on a fixed subset; save the checkpoint, also as one of the best if it is."""
-        settings = self.settings
-        result = score_model(
-            state.average.model, self.data, evenly_spaced_indices(len(self.data), settings.dataset_val_max_size),
-            [settings.num_samples], settings.sampling, settings.seed, max_batch_size=settings.max_batch_size,
-            before_batch=self.before_batch,
-        )  # fmt: skip
+        """Score the averaged model on a fixed subset; save the checkpoint, also as one of the best if it is.
+
+        An error does not lose the training: the state is saved as not validated.
+        """
+        try:
+            result = self._score(state.average.model)
+        except StopRequestedError:
+            raise
+        except Exception:
+            state.save(self.folder / LAST)
+            raise
         state.validated, files = state.step, [self.folder / LAST]
         for name, better in result.headline_metrics:
             value = result.mean(name, result.num_samples[-1])
@@ -64,8 +69,16 @@ class Validation:
                 files.insert(0, self.folder / f"best_{name}.pt")  # before the file that a killed run resumes from
         state.save(*files)
         LOGGER.info("step %d: %s  on %d validation images", state.step, _headline(result), len(result.images))
-        if settings.n_validation_images > 0 and is_main():
+        if self.settings.n_validation_images > 0 and is_main():
             self.board.add_figure("val/samples", self._panel(state.average.model), state.step)
+
+    def _score(self, model: CCDM) -> Result:
+        settings = self.settings
+        indices = evenly_spaced_indices(len(self.data), settings.dataset_val_max_size)
+        return score_model(
+            model, self.data, indices, [settings.num_samples], settings.sampling, settings.seed,
+            max_batch_size=settings.max_batch_size, before_batch=self.before_batch,
+        )  # fmt: skip
 
     def _panel(self, model: CCDM) -> object:
         settings = self.settings

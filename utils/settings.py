@@ -30,7 +30,8 @@ def load_settings_and_recipe(
     """Settings from `[FILE.yml] [key=value ...]`, and where they come from, for the log.
 
     The recipe of the chosen `dataset_file` is added to the file's settings; the arguments override both. If they name
-    another module, as in `network=my_network`, the file's parameters (`network_params`) do not apply to it. Raises
+    another module, as in `network=my_network`, the file's parameters (`network_params`) do not apply to it; of another
+    dataset, only those of its recipe do. Raises
     UserError, naming the key, what was expected, and the nearest name that exists.
     """
     file, overrides = _split_arguments(schema, arguments, default_file)
@@ -42,16 +43,21 @@ def load_settings_and_recipe(
         for key in _keys_of_both(settings, recipes[recipe]):
             raise UserError(f"{file}: `{key}` is set at the top level and in the recipe {recipe}; set it in one place")
     dataset_file = str(dict(overrides).get("dataset_file", settings.get("dataset_file")))
+    if "dataset_file" in dict(overrides) and dataset_file != str(_value_in_file(schema, settings, "dataset_file")):
+        settings.pop("dataset_params", None)
     name = dataset_file if dataset_file in recipes else DEFAULT_RECIPE
     settings = _merge(settings, recipes.get(name, {}))
     for key, value in overrides:  # parameters of a network are of no use to another one
-        field = schema.model_fields.get(key)
-        if field is not None and value != settings.get(key, field.default):
+        if key in schema.model_fields and value != _value_in_file(schema, settings, key):
             settings.pop(f"{key}_params", None)
     for key, value in overrides:
         settings = _merge(settings, _nested(key, value))
     source = f"{file}, recipe {name}" if name in recipes else str(file)
     return validate(schema, settings, str(file)), source
+
+
+def _value_in_file(schema: type[Config], settings: Mapping[str, Any], key: str) -> Any:
+    return settings.get(key, schema.model_fields[key].default)
 
 
 def settings_from_arguments(schema: type[SettingsType], arguments: Sequence[str]) -> SettingsType:

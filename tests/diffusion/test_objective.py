@@ -116,8 +116,30 @@ def test_void_is_excluded_under_every_option() -> None:
     weights = torch.tensor([1.0, 1.0, 0.0])
     assert not loss(torch.full_like(labels, 2), ALL, class_weights=weights).any()
     torch.testing.assert_close(loss(labels, ALL, class_weights=torch.ones(3)), loss(labels, ALL))
-    everything = sum(loss(labels, ALL, class_weights=row) for row in torch.eye(3))
-    torch.testing.assert_close(everything, loss(labels, ALL))
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0, 0.0], [1.0, 5.0, 3.0]])
+@pytest.mark.parametrize("config", [ALL, LossConfig(raters="all", kl=0, cross_entropy=1)])
+def test_all_raters_with_class_weights_have_the_expected_gradient_of_one(
+    weights: list[float], config: LossConfig
+) -> None:
+    labels, keys, t = random_labels(3, 1, 2, 4, 5), torch.tensor([7]), torch.tensor([120])
+    process, logits = get_process(3), torch.randn(1, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    one = config.model_copy(update={"raters": "one"})
+
+    def gradient(x_t: Tensor, config: LossConfig, rater: int) -> Tensor:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(process), "q_sample", lambda *_: x_t)
+            found = training_loss(
+                process, lambda x, t: logits, labels, keys, t, config,
+                rater=torch.tensor([rater]), class_weights=torch.tensor(weights),
+            )  # fmt: skip
+        return torch.autograd.grad(found.sum(), logits)[0]
+
+    x_t = process.q_sample(labels[:, 0], t, keys)
+    posterior = process.q_log_prob(x_t, labels, t).softmax(1)[0]
+    expected = sum(posterior[rater] * gradient(x_t, one, rater) for rater in range(2))
+    torch.testing.assert_close(gradient(x_t, config, 0), expected)
 
 
 def test_a_classifier_learns_the_mean_of_the_raters() -> None:

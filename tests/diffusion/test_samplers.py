@@ -75,6 +75,7 @@ def test_time_grid_has_known_values() -> None:
     ("process", "steps", "last_step"),
     [
         (brute.process(2, 250), 10, "argmax"),
+        (brute.process(2, 12), 10, "argmax"),
         (brute.process(2, 3), 3, "argmax"),
         (PixelwiseClassifier(2), 1, "draw"),
     ],
@@ -83,6 +84,7 @@ def test_defaults_depend_on_the_process(process: Process, steps: int, last_step:
     resolved = SamplingConfig().resolve(process)
     assert (resolved.steps, resolved.last_step) == (steps, last_step)
     assert SamplingConfig(sampler="ancestral").resolve(brute.process(2, 250)).steps == 10
+    assert SamplingConfig(steps=1).resolve(process).last_step == "draw"
     requested = SamplingConfig(steps=1, sampler="ddim", eta=0.5, last_step="argmax")
     assert requested.resolve(process) == requested
 
@@ -128,7 +130,7 @@ def test_samples_do_not_depend_on_the_batch(sampler: str, last_step: Any) -> Non
 def test_every_step_of_the_grid_starts_from_the_label_maps_before(sampler: str, steps: int) -> None:
     process, keys = brute.process(NUM_CLASSES), derive_key(torch.arange(2))
     denoiser, grid = pointwise_denoiser(some_images(2)), time_grid(process.alpha_bar, steps)
-    sampling = SamplingConfig(steps=steps, sampler=sampler, eta=0.3)
+    sampling = SamplingConfig(steps=steps, sampler=sampler, eta=0.3, last_step="argmax")
     chain, x_t = list(reverse_process(process, denoiser, keys, SHAPE, sampling)), prior_sample(process, keys, SHAPE)
     assert [step.s for step in chain] == grid[1:]
     for time, step in zip(grid, chain, strict=False):
@@ -138,6 +140,21 @@ def test_every_step_of_the_grid_starts_from_the_label_maps_before(sampler: str, 
         torch.testing.assert_close(step.probabilities, expected)
         assert (step.x_s.dtype, step.x_s.shape) == (torch.uint8, (2, *SHAPE))
         x_t = step.x_s
+
+
+@pytest.mark.parametrize("process", [brute.process(NUM_CLASSES), PixelwiseClassifier(NUM_CLASSES)])
+def test_arg_max_and_probabilities_of_a_correlated_last_step_do_not_depend_on_its_noise(process: Process) -> None:
+    images, keys = some_images(1).expand(50, -1, -1), derive_key(torch.arange(50))
+    p = pointwise_denoiser(images)(torch.zeros(50, *SHAPE, dtype=torch.uint8), torch.ones(50).long()).softmax(1)
+
+    def last(last_step: Any) -> Step:
+        sampling = SamplingConfig(steps=1, last_step=last_step)
+        return list(reverse_process(process, lambda x_t, t: p.log(), keys, SHAPE, sampling))[-1]
+
+    assert torch.equal(last("argmax").x_s.long(), p.argmax(1))
+    torch.testing.assert_close(last("draw").probabilities, p)
+    assert len(last("draw").x_s.unique(dim=0)) > 1
+    assert torch.equal(last(None).x_s, last("draw").x_s)
 
 
 @per_sampler

@@ -41,6 +41,9 @@ def test_a_classifier_has_no_noise_levels() -> None:
     assert list(verdicts(classifier)) == []
     (verdict,) = verdicts(classifier._replace(averaged=RATERS._replace(edges=0.2)))
     assert "draws every pixel on its own" in verdict
+    worse = classifier.levels[0]._replace(network=0.5)
+    (verdict,) = verdicts(classifier._replace(levels=[worse]))
+    assert verdict.endswith("worse than the class frequencies. Train longer.")
 
 
 @pytest.mark.parametrize(

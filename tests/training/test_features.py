@@ -11,6 +11,7 @@ import ddpm_train
 from checkpoints.files import load_checkpoint
 from checkpoints.model import build_model
 from tests import tiny
+from tests.checkpoints.official_files import encoder_state
 from tests.models import dinos
 from tests.trainings import Train
 from utils.errors import UserError
@@ -50,10 +51,21 @@ def test_frozen_weights_are_not_saved_and_found_again_on_resuming(train: Train, 
     assert build_model(again).sample(dinos.images(1)).labels.any()
 
 
+def test_frozen_encoder_of_an_official_file_is_found_again(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    torch.save({"model": dinos.model().network.state_dict(), "cond_encoder": encoder_state()}, tmp_path / "that.pt")
+    changes = [f"init_from={tmp_path}/that.pt", "load_from=auto", "feature_cond_encoder.weights=null"]
+    assert train("frozen", *changes)["step"] == 2
+    again = train("frozen", *changes, "train_for=3 epochs")
+    assert again["step"] == 3
+    assert build_model(again).sample(dinos.images(1)).labels.shape == (1, 1, *dinos.SIDES)
+
+
 @pytest.mark.slow
 def test_frozen_encoder_of_an_official_file_is_trained_on_request(train: Train, tmp_path: Path) -> None:
-    encoder = {f"module.extractor.model.{name}": tensor for name, tensor in dinos.weights().items()}
-    torch.save({"model": dinos.model().network.state_dict(), "cond_encoder": encoder}, tmp_path / "that.pt")
+    torch.save({"model": dinos.model().network.state_dict(), "cond_encoder": encoder_state()}, tmp_path / "that.pt")
     frozen = train("frozen", f"init_from={tmp_path}/that.pt")
     assert not any(name.startswith("encoder.") for name in frozen["model"])
     trained = train("trained", f"init_from={tmp_path}/that.pt", TRAINED)

@@ -53,6 +53,7 @@ def official_file(path: Path) -> Path:
         ("dataset_params.num_classes=2", "its dataset_params is"),
         ("batch_size=6", "its batch_size is 4, but the settings say 6"),
         ("num_samples=8", "its best scores are those of num_samples 4, but the settings say 8"),
+        ("sampling.eta=0.5", "its best scores are those of sampling {"),
         ("network_params.base_channels=64", "its network has base_channels 32, but the settings say 64"),
         ("process_params.time_steps=60", "its process has time_steps 50, but the settings say 60"),
         ("process_params.beta_schedule=linear", "its process has beta_schedule cosine, but the settings say linear"),
@@ -72,6 +73,35 @@ def test_checkpoint_of_another_training_is_not_resumed(
     assert f"load_from: {half} cannot be resumed: {said}" in message
     assert f"init_from={half}" in message
     assert not (tmp_path / "run").exists()
+
+
+def test_checkpoints_of_another_training_are_not_replaced(
+    half: Path, finished_run: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in half.parent.iterdir()}
+    for change in ("seed=1", f"init_from={finished_run}/last.pt"):
+        message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, half.parent, change))
+        assert f"{half.parent} has the checkpoints of a training, which this one would replace" in message
+    assert {path.name: path.read_bytes() for path in half.parent.iterdir()} == before
+
+
+def test_settings_of_a_finished_training_stay_in_its_folder(train: Train, tmp_path: Path) -> None:
+    train("run")
+    before = (tmp_path / "run" / "params.yml").read_text()
+    train("run", "load_from=auto", "optim.learning_rate=0.5")
+    assert (tmp_path / "run" / "params.yml").read_text() == before
+
+
+@pytest.mark.parametrize("change", ["channels_last=false", "precision=bfloat16"])
+def test_moments_take_the_memory_layout_of_the_resumed_training(half: Path, train: Train, change: str) -> None:
+    """Fused kernels of PyTorch ignore strides, so that moments of another layout would belong to other weights."""
+    whole = train("whole", change)
+    resumed = train("rest", change, f"load_from={half}")
+    expected, found = (
+        torch.cat([moments["exp_avg"].flatten() for moments in checkpoint["optimizer"]["state"].values()])
+        for checkpoint in (whole, resumed)
+    )
+    assert (found - expected).norm() < 0.1 * expected.norm()
 
 
 def test_checkpoint_of_more_data_is_not_resumed(half: Path, tmp_path: Path) -> None:

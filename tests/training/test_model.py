@@ -40,6 +40,8 @@ def test_one_setting_adds_features(target_layer: int, model: str, channels: int)
 def test_parameters_that_follow_from_others_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"network_params.{name} follows from the dataset"):
         model_config(settings_of(f"network_params.{name}=3"), 20, 3)
+    with pytest.raises(UserError, match=r"process_params\.num_classes follows from the dataset"):
+        model_config(settings_of("process_params.num_classes=3"), 20, 3)
 
 
 def test_checkpointing_needs_a_network_that_supports_it(user_module: Any) -> None:

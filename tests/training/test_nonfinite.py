@@ -10,9 +10,10 @@ import torch
 
 from checkpoints.files import load_checkpoint
 from datasets.loading import TrainingBatch
+from tests import tiny
 from tests.conftest import UserModule
 from tests.tiny import same
-from tests.trainings import StartedTraining, Train, before_step, events
+from tests.trainings import StartedTraining, Train, before_step, events, start_training
 from training.nonfinite import NonFiniteGuard, NonFiniteSteps, SpikeWatch
 from utils.errors import UserError
 
@@ -123,6 +124,37 @@ def test_tolerated_steps_are_skipped_and_counted(
     assert checkpoint["num_averaged"] == 9 - number
     assert events(tmp_path / "broken").Scalars("train/nonfinite_steps")[-1].value == number
     assert not (tmp_path / "broken" / "nonfinite_step.pt").exists()
+
+
+NORMALISED = """
+from torch import nn
+from models import unet
+
+class Normalised(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.norm = network, nn.BatchNorm2d(1)
+    def forward(self, x_t, t, images):
+        return self.network(x_t, t, self.norm(images))
+
+def get_network(**params):
+    return Normalised(unet.get_network(**params))
+"""
+
+
+def test_statistics_of_skipped_steps_are_undone(data_folder: Path, tmp_path: Path, user_module: UserModule) -> None:
+    user_module("normalised", NORMALISED)
+    training = start_training(tiny.train_argv(data_folder, tmp_path / "run", "network=normalised"))
+    first, second, *_ = training.batches
+    start = weights_of(training)
+    training.step(first)
+    before = weights_of(training)
+    name = "network.norm.running_mean"
+    assert not torch.equal(start[0][name], before[0][name])
+    training.step(with_nan(second))
+    after = weights_of(training)
+    assert torch.equal(after[0][name], before[0][name])
+    assert torch.equal(after[1][name], before[1][name])
 
 
 def test_one_step_more_than_tolerated_ends_the_run(train: Train, user_module: UserModule) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +21,26 @@ with stop.listening():
     os.kill(os.getpid(), signal.SIGTERM)
 print("still here")
 """
+
+ENDING = """
+import contextlib, os, signal, sys
+from training import signals
+stop = signals.StopRequest({stop_after})
+with contextlib.suppress(signals.StopRequestedError), stop.listening():
+    {first}
+    stop.check()
+os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGUSR1)
+sys.exit(signals.preempted_status())
+"""
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -52,6 +73,15 @@ def test_previous_handlers_are_restored() -> None:
     with StopRequest().listening():
         assert signal.getsignal(signal.SIGTERM) != before[0]
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "first"), [("", "os.kill(os.getpid(), signal.SIGUSR1)"), ("-1", "print('the time is up')")]
+)
+def test_echoes_after_the_last_checkpoint_do_not_replace_the_exit_status(stop_after: str, first: str) -> None:
+    code = ENDING.format(stop_after=stop_after, first=first)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tiny.ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (EXIT_PREEMPTED, "")
 
 
 def test_preempted_run_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

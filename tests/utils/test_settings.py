@@ -53,6 +53,17 @@ def test_overriding_the_dataset_switches_the_recipe(file: Path) -> None:
     assert settings.optim.lr_params.min_lr == TrainSettings().optim.lr_params.min_lr
 
 
+def test_another_dataset_does_not_get_the_parameters_of_the_files_dataset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yml"
+    file.write_text("dataset_file: mine.lesions\ndataset_params: {path: lesions}\n", encoding="utf-8")
+    assert load(file).dataset_params == {"path": "lesions"}
+    assert load(file, "dataset_file=mine.lesions", "dataset_params.size=3").dataset_params == {
+        "path": "lesions",
+        "size": 3,
+    }
+    assert load(file, "dataset_file=datasets.lidc", "dataset_params.fold=3").dataset_params == {"fold": 3}
+
+
 def test_dataset_without_a_recipe_takes_the_default_recipe(file: Path) -> None:
     settings = load(file, "dataset_file=mine.lesions")
     assert (settings.batch_size, settings.train_for) == (10, "7 epochs")
