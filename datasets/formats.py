@@ -100,6 +100,7 @@ def _read_picture(path: Path, labels: bool) -> Values:
     if bits > 8 and len(picture.getbands()) > 1:
         raise UserError(f"{path} has 16 bits per colour, of which 8 would be lost; convert it to NPY")
     if labels:
+        picture = picture.getchannel(0) if picture.mode == "LA" else picture
         stretch = {2: 85, 4: 17}.get(bits, 1) if picture.mode == "L" else 1  # Pillow spreads few bits over 0 .. 255
         return np.asarray(picture) // stretch
     if picture.mode in ("LA", "La"):

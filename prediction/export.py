@@ -46,6 +46,8 @@ def main(argv: Sequence[str]) -> None:
     size = options.size or preprocessing.size
     if size is None:
         raise UserError("the checkpoint does not say the size of its training images; set --size H W")
+    if min(size) < 1:
+        raise UserError(f"--size is {size[0]} {size[1]}; expected at least one pixel")
     process = model.process
     if not isinstance(process, UniformDiffusion):
         raise UserError(f"{type(process).__name__} cannot be exported; only diffusion.uniform can")

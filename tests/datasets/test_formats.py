@@ -110,6 +110,7 @@ CLASSES = np.array([[0, 1, 2], [3, 250, 255]], dtype=np.uint8)
         ("x.png", CLASSES), ("x.tif", CLASSES), ("x.bmp", CLASSES), ("x.npy", CLASSES.astype(np.float32)),
         ("x.npy", CLASSES.astype(np.int64)), ("wide.png", CLASSES.astype(np.uint16)),
         ("wide.tif", CLASSES.astype(np.int32)), ("colours.png", CLASSES[..., None].repeat(3, axis=-1)),
+        ("transparent.png", np.stack([CLASSES, 255 - CLASSES], axis=-1)),
     ],
 )  # fmt: skip
 def test_classes_are_the_values_of_the_file(tmp_path: Path, name: str, values: np.ndarray) -> None:

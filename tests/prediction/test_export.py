@@ -126,4 +126,6 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     path = tiny.save_model(tmp_path / "classifier.pt", model, process="diffusion.classifier")
     said = tiny.refusal(main, [str(path), str(tmp_path / "model.pt2")])
     assert said == "PixelwiseClassifier cannot be exported; only diffusion.uniform can"
+    options = [str(checkpoint), str(tmp_path / "model.pt2"), "--size", "0", "8"]
+    assert tiny.refusal(main, options) == "--size is 0 8; expected at least one pixel"
     assert not (tmp_path / "model.pt2").exists()
