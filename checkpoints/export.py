@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from checkpoints.files import find_checkpoint, load_checkpoint, save_checkpoint
+from checkpoints.files import LAST, PREVIOUS, find_checkpoint, load_checkpoint, save_checkpoint
 from utils.errors import UserError, run_script
+from utils.paths import expand_path
 
 PLACES = ("output_path", "load_from", "init_from", "dataset_params")
 """Settings that describe the machine of the training."""
@@ -21,7 +22,10 @@ def main(argv: Sequence[str]) -> None:
     """
     if len(argv) != 2:
         raise UserError("expected two arguments: CHECKPOINT FILE")
-    save_checkpoint(Path(argv[1]), export(load_checkpoint(find_checkpoint(argv[0]))))
+    source, target = Path(find_checkpoint(argv[0])), expand_path(argv[1])
+    if target.resolve() == source.resolve() or target.name in (LAST, PREVIOUS):
+        raise UserError(f"{target}: this name is that of a training's state; choose another one")
+    save_checkpoint(target, export(load_checkpoint(source)))
 
 
 def export(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -272,6 +272,8 @@ class CCDM(nn.Module):
     def _sample_keys(self, images: Tensor, num_samples: int, seed: int, keys: Tensor | None) -> Tensor:
         """One key per image and sample: int64, B x S."""
         keys = image_keys(images) if keys is None else keys.to(images.device)
+        if keys.shape != (len(images),):
+            raise UserError(f"keys have shape {tuple(keys.shape)}; expected one for each of {len(images)} images")
         return derive_key(seed, keys[:, None], torch.arange(num_samples, device=images.device))
 
 

@@ -61,8 +61,9 @@ class TwoStage(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Features of images: B x feature_channels x H x W."""
-        size, device = (len(images), *images.shape[-2:]), images.device
-        t = torch.zeros(len(images), dtype=torch.int64, device=device)
+        batch, _, *sides = images.shape  # len() would fix the batch size of an exported network
+        size, device = (batch, *sides), images.device
+        t = torch.zeros(batch, dtype=torch.int64, device=device)
         return self.encoder(torch.zeros(size, dtype=torch.uint8, device=device), t, images)
 
     def forward(self, x_t: Tensor, t: Tensor, images: Tensor, features: Tensor) -> Tensor:

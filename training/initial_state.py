@@ -10,6 +10,7 @@ from checkpoints.model import check_network
 from checkpoints.model import model_config as config_from_checkpoint
 from checkpoints.official import load_model_file
 from datasets import AnnotatedDataset
+from diffusion import SamplingConfig
 from training.model import adopt_network
 from training.settings import TrainSettings
 from utils.distributed import broadcast_from_main
@@ -42,7 +43,8 @@ def resolve_checkpoint(settings: TrainSettings, folder: Path, data: AnnotatedDat
             if the training would replace the checkpoints of another one.
     """
     load_from = settings.load_from
-    if load_from is None and any((folder / name).is_file() for name in (LAST, PREVIOUS)):
+    own = load_from == "auto" or (load_from and find_checkpoint(load_from).parent.resolve() == folder.resolve())
+    if not own and any((folder / name).is_file() for name in (LAST, PREVIOUS)):
         raise UserError(
             f"{folder} has the checkpoints of a training, which this one would replace; load_from=auto resumes it, and "
             "another output_path starts a new one"
@@ -107,9 +109,15 @@ def _reason_not_to_resume(checkpoint: Contents, description: Contents) -> str | 
         return f"it was trained on {checkpoint['num_images']} images, but the dataset has {description['num_images']}"
     if checkpoint.get("data_digest", description["data_digest"]) != description["data_digest"]:
         return "the images or label maps of its dataset have changed since"
-    for name in ("num_samples", "sampling") if checkpoint["best"] else ():
-        if _comparable(there.get(name, here[name])) != _comparable(here[name]):
-            return f"its best scores are those of {name} {there[name]}, but the settings say {here[name]}"
+    if checkpoint["best"]:
+        if there["num_samples"] != here["num_samples"]:
+            return (
+                f"its best scores are those of num_samples {there['num_samples']}, but the settings say "
+                f"{here['num_samples']}"
+            )
+        before = SamplingConfig(**there.get("sampling", here["sampling"]))  # older files lack newer fields
+        if before != SamplingConfig(**here["sampling"]):
+            return f"its best scores are those of sampling {there['sampling']}, but the settings say {here['sampling']}"
     for part in ("network", "process", "encoder"):
         one, other = (_flat(contents.get(part) or {}) for contents in (checkpoint, description))
         for name in dict.fromkeys([*one, *other]):

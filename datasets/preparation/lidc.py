@@ -82,6 +82,8 @@ def main(argv: Sequence[str]) -> None:
     written then."""
     arguments = _parser().parse_args(argv)
     source, out = expand_path(arguments.source), expand_path(arguments.out)
+    if out.suffix == ".json" or source.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
+        raise UserError(f"{out} would be overwritten, or {source}; expected another name, such as {source.stem}.hdf5")
     entries = read_pickle(source)
     if arguments.patients is not None:
         split = Split.read(expand_path(arguments.patients))

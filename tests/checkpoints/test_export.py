@@ -76,3 +76,11 @@ def test_shipped_weights_have_a_short_name(exported: Path, monkeypatch: pytest.M
 def test_other_arguments_are_refused() -> None:
     with pytest.raises(UserError, match="two arguments"):
         export.main(["one.pt"])
+
+
+@pytest.mark.parametrize("name", ["best_ged.pt", "last.pt", "previous.pt"])
+def test_state_of_a_training_is_not_replaced(finished_run: Path, name: str) -> None:
+    before = (finished_run / name).read_bytes()
+    said = tiny.refusal(export.main, [str(finished_run / "best_ged.pt"), str(finished_run / name)])
+    assert "this name is that of a training's state" in said
+    assert (finished_run / name).read_bytes() == before

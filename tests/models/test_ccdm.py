@@ -151,6 +151,7 @@ def test_images_of_another_shape_are_refused_everywhere(shape: tuple[int, ...]) 
         ({"max_batch_size": 0}, "max_batch_size is 0"),
         ({"sampling": SamplingConfig(steps=51)}, "51 sampling steps requested, but the process has 50"),
         ({"tile": (0, 16)}, "tiles of 0 x 16 pixels"),
+        ({"keys": torch.arange(2)}, r"keys have shape \(2,\); expected one for each of 1 images"),
         ({"tile": (16, -1)}, "tiles of 16 x -1 pixels"),
     ],
 )

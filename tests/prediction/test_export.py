@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffusion import SamplingConfig
 from diffusion.uniform import get_process
-from models import CCDM, UNet, UNetConfig
+from models import CCDM, UNet, UNetConfig, two_stage
 from prediction.export import METADATA, export, main
 from tests import tiny
 
@@ -115,6 +115,16 @@ def test_checkpoint_is_exported_from_the_command_line(tmp_path: Path, capsys: py
     main([str(checkpoint), str(tmp_path / "out" / "model.pt2"), "--size", "16", "8"])
     assert "images of 16 x 8" in capsys.readouterr().out
     assert (tmp_path / "out" / "model.pt2").is_file()
+
+
+def test_network_in_two_stages_is_exported_for_any_batch(tmp_path: Path) -> None:
+    stage = {"channel_mult": [1], "num_res_blocks": 1, "attention_resolutions": []}
+    network = two_stage.get_network(3, 1, feature_channels=4, encoder=stage, denoiser=stage)
+    model, path = CCDM(network, get_process(3, time_steps=tiny.TIME_STEPS)).eval(), tmp_path / "model.pt2"
+    export(model, SIZE, 1, path, ABOUT)
+    program = torch.export.load(path).module()
+    for number in (1, 3):
+        assert torch.allclose(program(*batch(number)), model(*batch(number)), atol=1e-5)
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:

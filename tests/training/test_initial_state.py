@@ -79,10 +79,17 @@ def test_checkpoints_of_another_training_are_not_replaced(
     half: Path, finished_run: Path, data_folder: Path, tmp_path: Path
 ) -> None:
     before = {path.name: path.read_bytes() for path in half.parent.iterdir()}
-    for change in ("seed=1", f"init_from={finished_run}/last.pt"):
+    for change in ("seed=1", f"init_from={finished_run}/last.pt", f"load_from={finished_run}/previous.pt"):
         message = tiny.refusal(ddpm_train.main, tiny.train_argv(data_folder, half.parent, change))
         assert f"{half.parent} has the checkpoints of a training, which this one would replace" in message
     assert {path.name: path.read_bytes() for path in half.parent.iterdir()} == before
+
+
+def test_checkpoint_without_a_newer_setting_of_sampling_is_resumed(half: Path, train: Train) -> None:
+    contents = load_checkpoint(half)
+    del contents["settings"]["sampling"]["correlation_length"]
+    save_checkpoint(half, contents)
+    assert train("rest", f"load_from={half}")["step"] == 9
 
 
 def test_settings_of_a_finished_training_stay_in_its_folder(train: Train, tmp_path: Path) -> None:

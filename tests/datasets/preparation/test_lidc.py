@@ -12,6 +12,7 @@ import pytest
 
 from datasets import lidc
 from datasets.preparation.lidc import main
+from tests import tiny
 from tests.datasets.trees import pickle_entries, write_pickle
 from tests.tiny import ROOT
 from utils.errors import UserError
@@ -139,3 +140,11 @@ def test_mistakes_end_with_one_message_and_status_two(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert result.stderr == f"error: {tmp_path / 'nowhere.pickle'} cannot be read: No such file or directory\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_neither_source_nor_result_is_overwritten(source: Path, tmp_path: Path) -> None:
+    before = source.read_bytes()
+    for out in (source, tmp_path / "out.json"):
+        assert "would be overwritten" in tiny.refusal(main, [str(source), str(out)])
+    assert source.read_bytes() == before
+    assert not (tmp_path / "out.json").exists()
