@@ -12,9 +12,11 @@ from models.dino import ARCHITECTURES, DinoEncoder, Encoder, EncoderConfig, Froz
 from utils.errors import UserError
 from utils.paths import expand_path
 
-_ENTRIES = ("teacher", "average_feature_cond_encoder", "average_cond_encoder", "feature_cond_encoder", "cond_encoder")
-"""Where files hold the transformer: full checkpoints of DINO, of whose two the paper's features are the teacher's, and
-official checkpoints."""
+ENCODERS = ("feature_cond_encoder", "cond_encoder")
+"""The entries of official checkpoints that hold an encoder; those with its averaged weights begin with `average_`."""
+
+# full checkpoints of DINO contain student and teacher; the features of the paper are the teacher's
+_ENTRIES = ("teacher", *(f"average_{name}" for name in ENCODERS), *ENCODERS)
 
 PATCHES = "patch_embed.proj.weight"
 """The tensor by which a vision transformer is recognised: channels x 3 x patch size x patch size."""

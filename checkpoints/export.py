@@ -1,7 +1,6 @@
 """Weights to publish, without the state of the training: python -m checkpoints.export CHECKPOINT weights/NAME.pt"""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     """
     if len(argv) != 2:
         raise UserError("expected two arguments: CHECKPOINT FILE")
-    source, target = Path(find_checkpoint(argv[0])), expand_path(argv[1])
+    source, target = find_checkpoint(argv[0]), expand_path(argv[1])
     if target.resolve() == source.resolve() or target.name in (LAST, PREVIOUS):
         raise UserError(f"{target}: this name is that of a training's state; choose another one")
     save_checkpoint(target, export(load_checkpoint(source)))

@@ -19,7 +19,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from checkpoints.encoder_weights import PATCHES, transformer_tensors
+from checkpoints.encoder_weights import ENCODERS, PATCHES, transformer_tensors
 from checkpoints.files import checked_checkpoint, is_checkpoint
 from checkpoints.preprocessing import Preprocessing
 from checkpoints.torch_files import read_torch_file
@@ -38,7 +38,6 @@ State = Mapping[str, Tensor]
 
 _LANDMARK = "time_embed.0.weight"
 _UNETS = ("model", "average_model")
-_ENCODERS = ("feature_cond_encoder", "cond_encoder")
 _TABLES = ("betas", "alphas", "cumalphas")
 _DATASETS = ("datasets.lidc", "datasets.cityscapes")
 _LONG_AGO = 1_000_000
@@ -173,7 +172,7 @@ def _process(tables: State) -> UniformConfig:
 
 def _encoder(feature: FeatureCondition | None, entries: Mapping[str, State]) -> _Encoder:
     """The encoder, recognised by its tensors, or else by the number of feature channels."""
-    name = next((name for name in _ENCODERS if name in entries), None)
+    name = next((name for name in ENCODERS if name in entries), None)
     if feature is None:
         return _Encoder({}, {}, {}, ())
     if name is None:

@@ -19,7 +19,7 @@ from utils.noise import seed_from
 Contents = Mapping[str, Any]
 
 DERIVED = ("num_classes", "image_channels", "num_states", "feature")
-"""Parameters of network and process that follow from the dataset, the process and the encoder."""
+"""Parameters of a network that follow from the dataset, the process and the encoder."""
 
 
 def model_config(settings: TrainSettings, num_classes: int, image_channels: int) -> ModelConfig:
@@ -28,8 +28,8 @@ def model_config(settings: TrainSettings, num_classes: int, image_channels: int)
     Raises:
         UserError: for parameters of network and process that cannot be set.
     """
-    for key in ("network_params", "process_params"):
-        for name in sorted(set(DERIVED) & getattr(settings, key).keys()):
+    for key, derived in (("network_params", DERIVED), ("process_params", ("num_classes",))):
+        for name in set(derived) & getattr(settings, key).keys():
             raise UserError(f"{key}.{name} follows from the dataset and the other settings; remove it")
     sizes, features = {"num_classes": num_classes, "image_channels": image_channels}, settings.feature_cond_encoder
     encoder, condition = None, {}

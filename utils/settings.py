@@ -31,8 +31,8 @@ def load_settings_and_recipe(
 
     The recipe of the chosen `dataset_file` is added to the file's settings; the arguments override both. If they name
     another module, as in `network=my_network`, the file's parameters (`network_params`) do not apply to it; of another
-    dataset, only those of its recipe do. Raises
-    UserError, naming the key, what was expected, and the nearest name that exists.
+    dataset, only those of its recipe do. Raises UserError, naming the key, what was expected, and the nearest name that
+    exists.
     """
     file, overrides = _split_arguments(schema, arguments, default_file)
     settings = read_yaml(file)
